@@ -1,0 +1,3 @@
+//! The program that Concourse runs as `/opt/resource/in`.
+
+fn main() {}

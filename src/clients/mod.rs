@@ -1,0 +1,8 @@
+//! The only code that reaches outside: each file wraps one kind of server or program, with one error type.
+
+pub mod checkout;
+pub mod engine;
+pub mod git;
+pub mod process;
+pub mod registry;
+pub mod rootfs;

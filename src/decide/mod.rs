@@ -1,0 +1,6 @@
+//! Decisions: no network, file, clock, environment, randomness or printing in here. What must be read first is asked for.
+
+pub mod inputs;
+pub mod reap;
+pub mod tags;
+pub mod versions;

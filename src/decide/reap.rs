@@ -1,0 +1,1 @@
+//! What the reaper removes, and why the rest stays.

@@ -1,0 +1,1 @@
+//! Which tags a put writes, and where the tag of the branch points.

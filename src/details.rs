@@ -1,0 +1,1 @@
+//! A reader of `image.details`: `KEY=value` lines.

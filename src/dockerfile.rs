@@ -1,0 +1,1 @@
+//! A reader of Dockerfiles: which files a build may ask for.

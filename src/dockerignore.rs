@@ -1,0 +1,1 @@
+//! A reader of .dockerignore, with the rules of the engine.

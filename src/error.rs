@@ -1,0 +1,81 @@
+//! The error a program prints: what was wanted, to what, why it failed, and what to do next.
+
+use std::error::Error as StdError;
+use std::fmt;
+
+use crate::clients::checkout::CheckoutError;
+use crate::clients::engine::EngineError;
+use crate::clients::git::GitError;
+use crate::clients::registry::RegistryError;
+use crate::clients::rootfs::RootfsError;
+use crate::decide::inputs::InputsError;
+use crate::request::RequestError;
+
+/// Why a step failed. What and to what are its `Display`, why is its `source()`, what next is [`Error::hint`].
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The JSON that Concourse sent is not a request that we can serve.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// git, or the server that it spoke to, refused.
+    #[error(transparent)]
+    Git(#[from] GitError),
+    /// An artifact is not the checkout that it should be.
+    #[error(transparent)]
+    Checkout(#[from] CheckoutError),
+    /// Which files the image is made of cannot be told.
+    #[error(transparent)]
+    Inputs(#[from] InputsError),
+    /// The registry refused, or could not be reached.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The engine refused, could not be reached, or the build failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// An image could not be unpacked.
+    #[error(transparent)]
+    Rootfs(#[from] RootfsError),
+    /// A verb could not do what it was asked for.
+    #[error(transparent)]
+    Step(#[from] crate::commands::StepError),
+}
+
+impl Error {
+    /// What the user can do about it, when we know.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Request(error) => error.hint(),
+            Self::Git(error) => error.hint(),
+            Self::Checkout(error) => error.hint(),
+            Self::Inputs(error) => error.hint(),
+            Self::Registry(error) => error.hint(),
+            Self::Engine(error) => error.hint(),
+            Self::Rootfs(error) => error.hint(),
+            Self::Step(error) => error.hint(),
+        }
+    }
+}
+
+/// The lines that a program prints for an error: `error:`, `cause:` (the chain of sources), `hint:`.
+pub struct Report<'a>(pub &'a Error);
+
+impl fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}", self.0)?;
+        let mut cause = self.0.source();
+        let mut said = self.0.to_string();
+        while let Some(error) = cause {
+            let text = error.to_string();
+            // Some libraries repeat their source in their own message: once is enough.
+            if !said.contains(&text) {
+                write!(f, "\ncause: {text}")?;
+                said = text;
+            }
+            cause = error.source();
+        }
+        match self.0.hint() {
+            Some(hint) => write!(f, "\nhint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}

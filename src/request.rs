@@ -1,0 +1,358 @@
+//! `source` and `params` as the user wrote them, checked.
+//!
+//! Every key has a row in [`shape`]: a key without one is refused with the nearest known key, a key that a
+//! later release brings is refused by name, and a value of another type is refused with what to write instead.
+
+pub mod shape;
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use crate::concourse::Version;
+use crate::names::{BadName, Branch, GitPath, GitUrl, Repository, Secret};
+
+pub use shape::ShapeError;
+
+/// Why the JSON on stdin is not a request that we can serve.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// stdin could not be read.
+    #[error("cannot read the request from stdin")]
+    Unreadable(#[source] std::io::Error),
+    /// stdin holds no JSON object.
+    #[error("the request on stdin is not a JSON object with \"source\"")]
+    NotJson(#[source] Option<serde_json::Error>),
+    /// A key or a value has not the shape that it must have.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    /// A value has the right type and is not allowed all the same.
+    #[error("`{key}` is not usable")]
+    Value {
+        /// The key as the user wrote it, with its blocks.
+        key: String,
+        /// Why.
+        #[source]
+        source: BadName,
+    },
+    /// Two keys that cannot be given together, or one that needs another.
+    #[error("{what}")]
+    Contradiction {
+        /// Which keys, and what is wrong with them.
+        what: String,
+        /// What to write instead.
+        hint: String,
+    },
+    /// The program was started without the directory that Concourse gives it.
+    #[error("no directory was given as the first argument")]
+    NoDirectory,
+}
+
+impl RequestError {
+    /// The error of a stdin that cannot be read.
+    pub fn unreadable(error: std::io::Error) -> crate::error::Error {
+        Self::Unreadable(error).into()
+    }
+
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Unreadable(_) | Self::NotJson(_) => {
+                Some("Concourse runs this program; by hand, give it {\"source\": {…}} on stdin".to_owned())
+            }
+            Self::Shape(error) => error.hint(),
+            Self::Value { .. } => None,
+            Self::Contradiction { hint, .. } => Some(hint.clone()),
+            Self::NoDirectory => Some(
+                "Concourse gives `in` the directory to fill and `out` the one with the artifacts; do the same by hand"
+                    .to_owned(),
+            ),
+        }
+    }
+}
+
+/// What a step reads from stdin.
+pub trait Request: Sized {
+    /// Reads the request.
+    ///
+    /// # Errors
+    ///
+    /// It is no JSON, or its keys and values are not those that [`shape`] lists.
+    fn parse(text: &[u8]) -> Result<Self, RequestError>;
+
+    /// Every secret in it, so that no line shows one.
+    fn secrets(&self) -> Vec<&Secret>;
+}
+
+/// What `check` reads.
+#[derive(Debug, Clone)]
+pub struct CheckRequest {
+    /// The resource.
+    pub source: Source,
+    /// The newest version that Concourse knows; `None` at the first check.
+    pub version: Option<Version>,
+}
+
+/// What `in` reads.
+#[derive(Debug, Clone)]
+pub struct GetRequest {
+    /// The resource.
+    pub source: Source,
+    /// The version to fetch.
+    pub version: Version,
+    /// The step's params.
+    pub params: GetParams,
+}
+
+/// What `out` reads.
+#[derive(Debug, Clone)]
+pub struct PutRequest {
+    /// The resource.
+    pub source: Source,
+    /// The step's params.
+    pub params: PutParams,
+}
+
+/// The resource: one image of one git branch.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Where the code is.
+    pub git: GitSource,
+    /// Where the image goes.
+    pub registry: RegistrySource,
+    /// How the image is made.
+    pub build: BuildSource,
+    /// Who builds it; `None` looks for a socket of the machine.
+    pub engine: Option<EngineHost>,
+    /// Whether check announces a version only when its image is in the registry.
+    pub announce: Announce,
+}
+
+/// Which versions check announces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Announce {
+    /// Every version that git has, built or not.
+    All,
+    /// `only_built: true`: only versions whose content tag is in the registry.
+    OnlyBuilt,
+}
+
+/// Where the code is: `source.git`.
+#[derive(Debug, Clone)]
+pub struct GitSource {
+    /// The address, without user info.
+    pub uri: GitUrl,
+    /// The branch; `None` is the remote's default branch.
+    pub branch: Option<Branch>,
+    /// Who asks, over http and https.
+    pub credentials: Option<Credentials>,
+    /// The key for ssh.
+    pub private_key: Option<Secret>,
+    /// The user for ssh, before the one in the address.
+    pub private_key_user: Option<String>,
+    /// What opens the private key.
+    pub private_key_passphrase: Option<Secret>,
+    /// The lines of a `known_hosts` file; given, the host's key must be one of them.
+    pub known_hosts: Option<String>,
+    /// Whether the server's certificate is verified.
+    pub verify: Verify,
+    /// Certificates (PEM) that are trusted besides the system's.
+    pub ca_certs: Vec<String>,
+    /// Settings for git, in order.
+    pub git_config: Vec<GitConfig>,
+    /// Whether `[ci skip]` in a message hides a commit from check.
+    pub ci_skip: CiSkip,
+    /// How many versions the first check answers.
+    pub version_depth: NonZeroUsize,
+}
+
+/// A user and its password.
+#[derive(Debug, Clone)]
+pub struct Credentials {
+    /// The user.
+    pub username: String,
+    /// The password or token.
+    pub password: Secret,
+}
+
+/// Whether certificates are verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verify {
+    /// They are.
+    Certificates,
+    /// `skip_ssl_verification: true`: they are not.
+    Nothing,
+}
+
+/// One setting of git, as the git resource takes it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GitConfig {
+    /// The key, such as `http.extraHeader`.
+    pub name: String,
+    /// The value. It may be a token, so it is treated as a secret.
+    pub value: Secret,
+}
+
+/// What `[ci skip]` and `[skip ci]` in a commit's message do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CiSkip {
+    /// Check does not see such a commit at the end of the branch.
+    Honour,
+    /// `disable_ci_skip: true`: they do nothing.
+    Ignore,
+}
+
+/// Where the image goes: `source.registry`.
+#[derive(Debug, Clone)]
+pub struct RegistrySource {
+    /// The repository, or its beginning.
+    pub repository: RepositorySetting,
+    /// What stands before every tag; empty for nothing.
+    pub tag_prefix: String,
+    /// Who asks.
+    pub credentials: Option<Credentials>,
+    /// How it is reached.
+    pub transport: RegistryTransport,
+    /// Certificates (PEM) that are trusted besides the system's.
+    pub ca_certs: Vec<String>,
+}
+
+/// The repository as the user wrote it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RepositorySetting {
+    /// A whole repository.
+    Whole(Repository),
+    /// It ends in `/`: `NAME` of `image.details` is its last part. Without the slash here.
+    Beginning(String),
+}
+
+/// How a registry is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RegistryTransport {
+    /// https.
+    Https,
+    /// `insecure: true`: plain http.
+    Http,
+}
+
+/// How the image is made: `source.build`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BuildSource {
+    /// The directory that COPY sees; the root of the repository when empty.
+    #[serde(default = "root")]
+    pub context: GitPath,
+    /// The Dockerfile; `None` is `Dockerfile` in the context.
+    #[serde(default)]
+    pub dockerfile: Option<GitPath>,
+    /// Which files count; `None`: those that the Dockerfile reads.
+    #[serde(default)]
+    pub paths: Option<Vec<String>>,
+    /// Which files do not count.
+    #[serde(default)]
+    pub ignore_paths: Vec<String>,
+    /// The file with NAME, VERSION and labels.
+    #[serde(default)]
+    pub details: Option<GitPath>,
+    /// The stage that is built; `None` is the last one.
+    #[serde(default)]
+    pub target: Option<String>,
+    /// Build args.
+    #[serde(default)]
+    pub args: BTreeMap<String, String>,
+    /// Labels of the image.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Any text: another text is another image.
+    #[serde(default)]
+    pub epoch: Option<String>,
+}
+
+fn root() -> GitPath {
+    GitPath::new("")
+}
+
+impl BuildSource {
+    /// The path of the Dockerfile in the repository.
+    pub fn dockerfile(&self) -> GitPath {
+        self.dockerfile.clone().unwrap_or_else(|| self.context.join(b"Dockerfile"))
+    }
+}
+
+impl<'de> Deserialize<'de> for GitPath {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Where an engine listens: `source.engine.host`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EngineHost {
+    /// `unix:///path`.
+    Unix(PathBuf),
+    /// `tcp://host:port`, without TLS.
+    Tcp {
+        /// Host name or address.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+}
+
+/// Params of `in`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GetParams {
+    /// What is done with the image.
+    pub image: GetImage,
+    /// Whether `source/` gets a checkout of the version's commit.
+    pub source: GetSource,
+}
+
+/// What `in` does with the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum GetImage {
+    /// `format: rootfs`: unpacks it to `rootfs/`.
+    #[default]
+    Rootfs,
+    /// `skip_download: true`: writes only the small files; an image that is not there yet is no error.
+    Skip,
+}
+
+/// Whether `in` makes a checkout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum GetSource {
+    /// It does not.
+    #[default]
+    Leave,
+    /// `source: true`: to `source/`.
+    Checkout,
+}
+
+/// Params of `out`.
+#[derive(Debug, Clone, Default)]
+pub struct PutParams {
+    /// The artifact with the checkout, relative to the directory that Concourse gives; `None`: the branch's tip is fetched.
+    pub source: Option<String>,
+    /// Further tags, with `{ref}`, `{commit}`, `{short}`, `{branch}`, `{version}` and `$BUILD_*`.
+    pub tags: Vec<String>,
+    /// A file with further tags, separated by white space.
+    pub additional_tags: Option<String>,
+    /// Whether the image is built although its content tag exists.
+    pub rebuild: Rebuild,
+    /// Labels that say who built it, with `$BUILD_*`; not part of `inputs`.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Whether an image that exists is built again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Rebuild {
+    /// It is reused.
+    #[default]
+    No,
+    /// `rebuild: true`: it is built again, and the content tag is moved.
+    Yes,
+}

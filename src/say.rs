@@ -1,0 +1,82 @@
+//! What a person reads while a step runs: plain lines on descriptor 2.
+
+use std::fmt::Display;
+use std::io::Write;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::names::Secret;
+
+/// Writes lines for people. Clones write to the same place.
+///
+/// Every secret that it was told of is replaced by `<redacted>` in every line.
+/// A line that cannot be written is dropped: a closed pipe is not an error.
+#[derive(Clone)]
+pub struct Say(Arc<Mutex<Inner>>);
+
+struct Inner {
+    out: Box<dyn Write + Send>,
+    secrets: Vec<String>,
+}
+
+impl Say {
+    /// Writes to `out`.
+    pub fn new(out: impl Write + Send + 'static) -> Self {
+        Self(Arc::new(Mutex::new(Inner { out: Box::new(out), secrets: Vec::new() })))
+    }
+
+    /// From now on this secret is replaced in every line.
+    ///
+    /// A secret of several lines (a private key) is replaced line by line. Lines of fewer than four
+    /// characters are left: they would blank out ordinary words.
+    pub fn hide(&self, secret: &Secret) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines = secret.open().lines().map(str::trim).filter(|line| line.len() >= 4);
+        inner.secrets.extend(lines.map(str::to_owned));
+        // The longest first: a secret may be part of another one.
+        inner.secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        inner.secrets.dedup();
+    }
+
+    /// Writes one text and a line end.
+    pub fn line(&self, text: impl Display) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut text = text.to_string();
+        for secret in &inner.secrets {
+            if text.contains(secret.as_str()) {
+                text = text.replace(secret.as_str(), "<redacted>");
+            }
+        }
+        text.push('\n');
+        let _ = inner.out.write_all(text.as_bytes()).and_then(|()| inner.out.flush());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Page(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("no test panics while it writes").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_secret_is_replaced_in_every_line_that_follows() {
+        let page = Page::default();
+        let say = Say::new(page.clone());
+        say.hide(&Secret::new("hunter2"));
+        say.hide(&Secret::new("hunter2-and-more\nab\nsecond line\n"));
+        say.line("user:hunter2@host, hunter2-and-more, second line, ab");
+        let page = page.0.lock().expect("no test panics while it writes");
+        assert_eq!(String::from_utf8_lossy(&page), "user:<redacted>@host, <redacted>, <redacted>, ab\n");
+    }
+}

@@ -3,13 +3,14 @@
 //! Every key has a row in [`shape`]: a key without one is refused with the nearest known key, a key that a
 //! later release brings is refused by name, and a value of another type is refused with what to write instead.
 
+mod read;
 pub mod shape;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-
-use serde::Deserialize;
 
 use crate::concourse::Version;
 use crate::names::{BadName, Branch, GitPath, GitUrl, Repository, Secret};
@@ -187,8 +188,7 @@ pub enum Verify {
 }
 
 /// One setting of git, as the git resource takes it.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone)]
 pub struct GitConfig {
     /// The key, such as `http.extraHeader`.
     pub name: String,
@@ -239,53 +239,32 @@ pub enum RegistryTransport {
 }
 
 /// How the image is made: `source.build`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone)]
 pub struct BuildSource {
     /// The directory that COPY sees; the root of the repository when empty.
-    #[serde(default = "root")]
     pub context: GitPath,
     /// The Dockerfile; `None` is `Dockerfile` in the context.
-    #[serde(default)]
     pub dockerfile: Option<GitPath>,
     /// Which files count; `None`: those that the Dockerfile reads.
-    #[serde(default)]
     pub paths: Option<Vec<String>>,
     /// Which files do not count.
-    #[serde(default)]
     pub ignore_paths: Vec<String>,
     /// The file with NAME, VERSION and labels.
-    #[serde(default)]
     pub details: Option<GitPath>,
     /// The stage that is built; `None` is the last one.
-    #[serde(default)]
     pub target: Option<String>,
     /// Build args.
-    #[serde(default)]
     pub args: BTreeMap<String, String>,
     /// Labels of the image.
-    #[serde(default)]
     pub labels: BTreeMap<String, String>,
     /// Any text: another text is another image.
-    #[serde(default)]
     pub epoch: Option<String>,
-}
-
-fn root() -> GitPath {
-    GitPath::new("")
 }
 
 impl BuildSource {
     /// The path of the Dockerfile in the repository.
     pub fn dockerfile(&self) -> GitPath {
         self.dockerfile.clone().unwrap_or_else(|| self.context.join(b"Dockerfile"))
-    }
-}
-
-impl<'de> Deserialize<'de> for GitPath {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
     }
 }
 

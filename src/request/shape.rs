@@ -1,12 +1,368 @@
-//! Which keys there are, and of which type.
+//! Which keys there are, of which type each is, and which come later.
+//!
+//! A request is held against these tables before anything else reads it, so that a misspelt key, a value that
+//! YAML turned into a number, or a key of a later release ends with an error that names it.
 
-/// Stub.
-#[derive(Debug, thiserror::Error)]
-pub enum ShapeError {}
+use serde_json::{Map, Value};
+
+/// A key or a value that has not the shape it must have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ShapeError {
+    /// Nobody knows this key.
+    #[error("`{key}` is not a key of git-image")]
+    UnknownKey {
+        /// The key with its blocks.
+        key: String,
+        /// What may have been meant, with its blocks.
+        nearest: Option<String>,
+        /// The keys that there are at this place.
+        known: Vec<&'static str>,
+    },
+    /// The key is known, and not supported.
+    #[error("`{key}` is not supported by this release")]
+    NotYet {
+        /// The key with its blocks.
+        key: String,
+        /// What to use instead.
+        instead: &'static str,
+    },
+    /// The value has another type.
+    #[error("`{key}` must be {wanted}, but it is {found}")]
+    WrongType {
+        /// The key with its blocks.
+        key: String,
+        /// The type that it must have.
+        wanted: &'static str,
+        /// The type that it has, with its value unless that is secret.
+        found: String,
+        /// Whether quoting it would help.
+        quote: bool,
+    },
+    /// A key without which nothing works.
+    #[error("`{key}` is missing")]
+    Missing {
+        /// The key with its blocks.
+        key: String,
+        /// What it is.
+        example: &'static str,
+    },
+}
 
 impl ShapeError {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
-        match *self {}
+        match self {
+            Self::UnknownKey { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`?")),
+            Self::UnknownKey { known, .. } if known.is_empty() => Some("no keys are known here".to_owned()),
+            Self::UnknownKey { known, .. } => Some(format!("known here: {}", known.join(", "))),
+            Self::NotYet { instead, .. } => Some((*instead).to_owned()),
+            Self::WrongType { quote: true, key, .. } => {
+                let last = key.rsplit('.').next().unwrap_or(key);
+                Some(format!("YAML made it so; write it in quotes: {last}: \"…\""))
+            }
+            Self::WrongType { .. } => None,
+            Self::Missing { example, .. } => Some(format!("for example {example}")),
+        }
     }
+}
+
+/// The type of a value.
+#[derive(Clone, Copy)]
+pub enum Kind {
+    /// A text.
+    Text,
+    /// A text that no message may show.
+    Secret,
+    /// `true` or `false`.
+    Flag,
+    /// A whole number, one or more.
+    Count,
+    /// A list of texts.
+    Texts,
+    /// Texts by name.
+    TextMap,
+    /// A list of blocks.
+    Blocks(&'static [Key]),
+    /// A block.
+    Block(&'static [Key]),
+}
+
+/// One key.
+pub struct Key {
+    name: &'static str,
+    takes: Takes,
+}
+
+/// Whether a key can be used.
+enum Takes {
+    Now(Kind),
+    /// It comes with a later release; what to do until then.
+    Later(&'static str),
+}
+
+const fn now(name: &'static str, kind: Kind) -> Key {
+    Key { name, takes: Takes::Now(kind) }
+}
+
+const fn later(name: &'static str, instead: &'static str) -> Key {
+    Key { name, takes: Takes::Later(instead) }
+}
+
+const LATER: &str = "it comes with a later release of git-image; leave it out until then";
+const CLOUD: &str = "cloud identities come with a later release; use `username` and `password`";
+const VERSIONS: &str = "the versions of this resource come from git, not from tags; leave it out";
+const IN_BUILD: &str = "say it in `source.build`, so that check, put and get agree on the version";
+const ONE_GIT: &str = "this resource follows one branch; use a git resource beside it for that";
+
+/// `version`.
+pub static VERSION: &[Key] = &[now("ref", Kind::Text), now("inputs", Kind::Text)];
+
+/// `source`.
+pub static SOURCE: &[Key] = &[
+    now("git", Kind::Block(GIT)),
+    now("registry", Kind::Block(REGISTRY)),
+    now("build", Kind::Block(BUILD)),
+    now("engine", Kind::Block(ENGINE)),
+    now("only_built", Kind::Flag),
+    later("registries", "only the credentials of `source.registry` reach the build yet"),
+    later("follow_bases", "to build with newer base images, change `source.build.epoch`"),
+    later("reap", "the rules of the reaper are flags of `git-image reap`"),
+];
+
+static GIT: &[Key] = &[
+    now("uri", Kind::Text),
+    now("branch", Kind::Text),
+    now("username", Kind::Text),
+    now("password", Kind::Secret),
+    now("private_key", Kind::Secret),
+    now("private_key_user", Kind::Text),
+    now("private_key_passphrase", Kind::Secret),
+    now("known_hosts", Kind::Text),
+    now("skip_ssl_verification", Kind::Flag),
+    now("ca_certs", Kind::Texts),
+    now("git_config", Kind::Blocks(GIT_CONFIG)),
+    now("disable_ci_skip", Kind::Flag),
+    now("version_depth", Kind::Count),
+    later("https_tunnel", "set the worker's https_proxy instead"),
+    later("submodule_credentials", "submodules in an image come with a later release"),
+    later("commit_filter", LATER),
+    later("paths", "which files count is said in `source.build.paths`, and read from the Dockerfile without it"),
+    later("ignore_paths", "which files do not count is said in `source.build.ignore_paths`"),
+    later("sparse_paths", "nothing but what the build reads is fetched anyway; leave it out"),
+    later("forward_agent", LATER),
+    later("tag_filter", ONE_GIT),
+    later("tag_regex", ONE_GIT),
+    later("tag_behaviour", ONE_GIT),
+    later("fetch_tags", ONE_GIT),
+    later("version_type", ONE_GIT),
+    later("branch_filters", ONE_GIT),
+    later("branch_regex", ONE_GIT),
+    later("search_remote_refs", ONE_GIT),
+    later("commit_verification_keys", LATER),
+    later("commit_verification_key_ids", LATER),
+    later("gpg_keyserver", LATER),
+    later("git_crypt_key", LATER),
+    later("debug", "the log has everything already; leave it out"),
+];
+
+static GIT_CONFIG: &[Key] = &[now("name", Kind::Text), now("value", Kind::Secret)];
+
+static REGISTRY: &[Key] = &[
+    now("repository", Kind::Text),
+    now("tag_prefix", Kind::Text),
+    now("username", Kind::Text),
+    now("password", Kind::Secret),
+    now("insecure", Kind::Flag),
+    now("ca_certs", Kind::Texts),
+    later("registry_mirror", LATER),
+    later("platform", "images are made for linux/amd64 yet; leave it out"),
+    later("client_certs", LATER),
+    later("debug", "the log has everything already; leave it out"),
+    later("tag", "tags are made from the version; further ones are `params.tags` of the put"),
+    later("tag_regex", VERSIONS),
+    later("created_at_sort", VERSIONS),
+    later("variant", VERSIONS),
+    later("semver_constraint", VERSIONS),
+    later("pre_releases", VERSIONS),
+    later("pre_release_prefixes", VERSIONS),
+    later("content_trust", "signatures come with a later release"),
+    later("label_regex", LATER),
+    later("annotation_regex", LATER),
+    later("aws_access_key_id", CLOUD),
+    later("aws_secret_access_key", CLOUD),
+    later("aws_session_token", CLOUD),
+    later("aws_region", CLOUD),
+    later("aws_role_arn", CLOUD),
+    later("aws_role_arns", CLOUD),
+    later("aws_account_id", CLOUD),
+    later("azure_acr", CLOUD),
+    later("azure_client_id", CLOUD),
+    later("azure_tenant_id", CLOUD),
+    later("azure_environment", CLOUD),
+];
+
+static BUILD: &[Key] = &[
+    now("context", Kind::Text),
+    now("dockerfile", Kind::Text),
+    now("paths", Kind::Texts),
+    now("ignore_paths", Kind::Texts),
+    now("details", Kind::Text),
+    now("target", Kind::Text),
+    now("args", Kind::TextMap),
+    now("labels", Kind::TextMap),
+    now("epoch", Kind::Text),
+    later("args_file", "write the args in `source.build.args`"),
+    later("labels_file", "write the labels in `source.build.labels` or in the file `source.build.details`"),
+    later("secrets", LATER),
+    later("ssh", LATER),
+    later("platforms", "images are made for linux/amd64 yet; leave it out"),
+    later("contexts", LATER),
+    later("add_hosts", LATER),
+    later("network", LATER),
+    later("allow", LATER),
+    later("shm_size", LATER),
+    later("ulimits", LATER),
+    later("no_cache", "`params.rebuild: true` of the put builds an image again"),
+    later("cache", "the engine's own cache is used; leave it out"),
+    later("compression", LATER),
+    later("reuse", LATER),
+    later("reproducible", LATER),
+    later("build_args", "its name here is `source.build.args`"),
+    later("target_name", "its name here is `source.build.target`"),
+];
+
+static ENGINE: &[Key] = &[now("host", Kind::Text), later("tls", "give an engine without TLS: unix:// or tcp://")];
+
+/// What `in` reads besides `source` and `version`.
+pub static GET_PARAMS: &[Key] = &[
+    now("format", Kind::Text),
+    now("skip_download", Kind::Flag),
+    now("source", Kind::Flag),
+    later("platform", "images are made for linux/amd64 yet; leave it out"),
+];
+
+/// What `out` reads besides `source`.
+pub static PUT_PARAMS: &[Key] = &[
+    now("source", Kind::Text),
+    now("tags", Kind::Texts),
+    now("additional_tags", Kind::Text),
+    now("rebuild", Kind::Flag),
+    now("labels", Kind::TextMap),
+    later("context", "a context that a task made comes with a later release; commit what the Dockerfile copies"),
+    later("image", "pushing a finished image comes with a later release; use the registry-image resource"),
+    later("args", IN_BUILD),
+    later("args_file", IN_BUILD),
+    later("tag_prefix", "say it in `source.registry.tag_prefix`"),
+    later("version", "put VERSION into the file that `source.build.details` names"),
+    later("bump_aliases", LATER),
+    later("test", LATER),
+    later("skip_download", "it belongs to the get after the put: write it in `get_params`, or use `no_get: true`"),
+    later("build", "its name here is `source.build.context`, and the checkout is `params.source`"),
+    later("dockerfile", IN_BUILD),
+    later("build_args", IN_BUILD),
+    later("target_name", IN_BUILD),
+    later("additional_targets", LATER),
+];
+
+/// Holds a block against its table, and takes out what is `null`: YAML's empty value means that nothing was given.
+///
+/// # Errors
+///
+/// The first key or value, in the order of the alphabet, that the table does not allow.
+pub fn check(block: &mut Map<String, Value>, keys: &'static [Key], path: &str) -> Result<(), ShapeError> {
+    block.retain(|_, value| !value.is_null());
+    for (name, value) in block.iter_mut() {
+        let at = join(path, name);
+        let Some(key) = keys.iter().find(|key| key.name == name) else {
+            return Err(unknown(name, keys, path));
+        };
+        match key.takes {
+            Takes::Later(instead) => return Err(ShapeError::NotYet { key: at, instead }),
+            Takes::Now(kind) => check_value(value, kind, &at)?,
+        }
+    }
+    Ok(())
+}
+
+fn join(path: &str, name: &str) -> String {
+    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+}
+
+fn check_value(value: &mut Value, kind: Kind, at: &str) -> Result<(), ShapeError> {
+    match (kind, value) {
+        (Kind::Text | Kind::Secret, Value::String(_)) | (Kind::Flag, Value::Bool(_)) => Ok(()),
+        (Kind::Count, Value::Number(number)) if number.as_u64().is_some_and(|number| number > 0) => Ok(()),
+        (Kind::Texts, Value::Array(items)) => items
+            .iter_mut()
+            .enumerate()
+            .try_for_each(|(index, item)| check_value(item, Kind::Text, &format!("{at}[{index}]"))),
+        (Kind::TextMap, Value::Object(map)) => {
+            map.retain(|_, value| !value.is_null());
+            map.iter_mut().try_for_each(|(name, value)| check_value(value, Kind::Text, &join(at, name)))
+        }
+        (Kind::Block(keys), Value::Object(map)) => check(map, keys, at),
+        (Kind::Blocks(keys), Value::Array(items)) => items
+            .iter_mut()
+            .enumerate()
+            .try_for_each(|(index, item)| check_value(item, Kind::Block(keys), &format!("{at}[{index}]"))),
+        (_, value) => Err(ShapeError::WrongType {
+            key: at.to_owned(),
+            wanted: wanted(kind),
+            found: found(value, !matches!(kind, Kind::Secret)),
+            quote: matches!(kind, Kind::Text | Kind::Secret) && matches!(value, Value::Number(_) | Value::Bool(_)),
+        }),
+    }
+}
+
+fn wanted(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Text | Kind::Secret => "a text",
+        Kind::Flag => "true or false",
+        Kind::Count => "a whole number, 1 or more",
+        Kind::Texts => "a list of texts",
+        Kind::TextMap => "a block of texts",
+        Kind::Blocks(_) => "a list of blocks",
+        Kind::Block(_) => "a block",
+    }
+}
+
+fn found(value: &Value, show: bool) -> String {
+    match value {
+        Value::Null => "empty".to_owned(),
+        Value::Bool(value) if show => format!("the boolean {value}"),
+        Value::Bool(_) => "a boolean".to_owned(),
+        Value::Number(value) if show => format!("the number {value}"),
+        Value::Number(_) => "a number".to_owned(),
+        Value::String(value) if show => format!("the text {value:?}"),
+        Value::String(_) => "a text".to_owned(),
+        Value::Array(_) => "a list".to_owned(),
+        Value::Object(_) => "a block".to_owned(),
+    }
+}
+
+fn unknown(name: &str, keys: &'static [Key], path: &str) -> ShapeError {
+    let usable =
+        |keys: &'static [Key]| keys.iter().filter(|key| matches!(key.takes, Takes::Now(_))).map(|key| key.name);
+    // Users of the git and registry-image resources write their keys without a block.
+    let inside = keys.iter().find_map(|key| match key.takes {
+        Takes::Now(Kind::Block(block)) if usable(block).any(|inner| inner == name) => Some(join(key.name, name)),
+        _ => None,
+    });
+    let near = || {
+        let distance = |known: &&str| strsim::damerau_levenshtein(known, name);
+        usable(keys).min_by_key(distance).filter(|known| distance(known) <= 1 + name.len() / 4).map(str::to_owned)
+    };
+    ShapeError::UnknownKey {
+        key: join(path, name),
+        nearest: inside.or_else(near).map(|known| join(path, &known)),
+        known: usable(keys).collect(),
+    }
+}
+
+/// The names of the keys that can be used, for the test that holds tables and documentation together.
+pub fn usable(keys: &'static [Key]) -> impl Iterator<Item = (&'static str, Kind)> {
+    keys.iter().filter_map(|key| match key.takes {
+        Takes::Now(kind) => Some((key.name, kind)),
+        Takes::Later(_) => None,
+    })
 }

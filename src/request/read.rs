@@ -1,0 +1,412 @@
+//! Makes the checked types of [`super`] out of JSON that was held against the tables of [`super::shape`].
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::str::FromStr;
+
+use serde_json::{Map, Value};
+
+use super::shape::{self, Key, ShapeError};
+use super::{
+    Announce, BuildSource, CheckRequest, CiSkip, Credentials, EngineHost, GetImage, GetParams, GetRequest, GetSource,
+    GitConfig, GitSource, PutParams, PutRequest, Rebuild, RegistrySource, RegistryTransport, RepositorySetting,
+    Request, RequestError, Source, Verify,
+};
+use crate::concourse::Version;
+use crate::names::{BadName, GitPath, GitScheme, GitUrl, Repository, Secret, Tag};
+
+impl Request for CheckRequest {
+    fn parse(text: &[u8]) -> Result<Self, RequestError> {
+        let mut request = Body::parse(text)?;
+        Ok(Self { source: request.source()?, version: request.version()? })
+    }
+
+    fn secrets(&self) -> Vec<&Secret> {
+        self.source.secrets()
+    }
+}
+
+impl Request for GetRequest {
+    fn parse(text: &[u8]) -> Result<Self, RequestError> {
+        let mut request = Body::parse(text)?;
+        let source = request.source()?;
+        let version = request.version()?.ok_or(ShapeError::Missing {
+            key: "version".to_owned(),
+            example: "{\"ref\": \"<40 hex>\", \"inputs\": \"<64 hex>\"}, as check answers it",
+        })?;
+        Ok(Self { source, version, params: get_params(&request.block("params", shape::GET_PARAMS)?)? })
+    }
+
+    fn secrets(&self) -> Vec<&Secret> {
+        self.source.secrets()
+    }
+}
+
+impl Request for PutRequest {
+    fn parse(text: &[u8]) -> Result<Self, RequestError> {
+        let mut request = Body::parse(text)?;
+        Ok(Self { source: request.source()?, params: put_params(&request.block("params", shape::PUT_PARAMS)?) })
+    }
+
+    fn secrets(&self) -> Vec<&Secret> {
+        self.source.secrets()
+    }
+}
+
+impl Source {
+    /// Reads the block `source` of a resource, as the command line takes it: a JSON object.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Request::parse`].
+    pub fn parse(text: &[u8]) -> Result<Self, RequestError> {
+        let source = serde_json::from_slice(text).map_err(|error| RequestError::NotJson(Some(error)))?;
+        Body(Map::from_iter([("source".to_owned(), source)])).source()
+    }
+
+    /// Every secret in it.
+    pub fn secrets(&self) -> Vec<&Secret> {
+        let passwords = [&self.git.credentials, &self.registry.credentials];
+        let passwords = passwords.into_iter().flatten().map(|credentials| &credentials.password);
+        let keys = [&self.git.private_key, &self.git.private_key_passphrase].into_iter().flatten();
+        passwords
+            .chain(keys)
+            .chain(self.git.git_config.iter().filter(|one| one.may_be_secret()).map(|one| &one.value))
+            .collect()
+    }
+}
+
+impl GitConfig {
+    /// Whether the value may be a token: most settings are words such as `true`, which no log could do without.
+    fn may_be_secret(&self) -> bool {
+        let name = self.name.to_ascii_lowercase();
+        ["header", "password", "token", "cookie", "credential"].iter().any(|part| name.contains(part))
+    }
+}
+
+/// The whole request, block by block.
+struct Body(Map<String, Value>);
+
+impl Body {
+    fn parse(text: &[u8]) -> Result<Self, RequestError> {
+        match serde_json::from_slice(text) {
+            Ok(Value::Object(request)) => Ok(Self(request)),
+            Ok(_) => Err(RequestError::NotJson(None)),
+            Err(error) => Err(RequestError::NotJson(Some(error))),
+        }
+    }
+
+    /// A block of the request, held against its table; an absent one is empty.
+    fn block(&mut self, name: &str, keys: &'static [Key]) -> Result<Block, RequestError> {
+        let value = match self.0.remove(name) {
+            None | Some(Value::Null) => Value::Object(Map::new()),
+            Some(value) => value,
+        };
+        let Value::Object(mut map) = value else {
+            let key = name.to_owned();
+            let found = "not one".to_owned();
+            return Err(ShapeError::WrongType { key, wanted: "a block", found, quote: false }.into());
+        };
+        shape::check(&mut map, keys, name)?;
+        Ok(Block { path: name.to_owned(), map })
+    }
+
+    fn source(&mut self) -> Result<Source, RequestError> {
+        let source = self.block("source", shape::SOURCE)?;
+        Ok(Source {
+            git: git(&source.required_block("git", "git: {uri: https://git.example.com/acme/app.git}")?)?,
+            registry: registry(
+                &source.required_block("registry", "registry: {repository: registry.example.com/acme/app-ci}")?,
+            )?,
+            build: build(&source.block("build"))?,
+            engine: source.block("engine").text("host").map(|host| engine_host(&host)).transpose()?,
+            announce: if source.flag("only_built") { Announce::OnlyBuilt } else { Announce::All },
+        })
+    }
+
+    fn version(&mut self) -> Result<Option<Version>, RequestError> {
+        let version = self.block("version", shape::VERSION)?;
+        if version.map.is_empty() {
+            return Ok(None);
+        }
+        let missing = |name| ShapeError::Missing { key: version.key(name), example: "a version as check answers it" };
+        Ok(Some(Version {
+            commit: version.parsed("ref")?.ok_or_else(|| missing("ref"))?,
+            inputs: version.parsed("inputs")?.ok_or_else(|| missing("inputs"))?,
+        }))
+    }
+}
+
+/// A block whose keys and types are right.
+struct Block {
+    path: String,
+    map: Map<String, Value>,
+}
+
+impl Block {
+    fn key(&self, name: &str) -> String {
+        format!("{}.{name}", self.path)
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        self.map.get(name)?.as_str().map(str::to_owned)
+    }
+
+    fn secret(&self, name: &str) -> Option<Secret> {
+        self.text(name).map(Secret::new)
+    }
+
+    fn required_text(&self, name: &str, example: &'static str) -> Result<String, RequestError> {
+        self.text(name).ok_or_else(|| ShapeError::Missing { key: self.key(name), example }.into())
+    }
+
+    fn parsed<T: FromStr<Err = BadName>>(&self, name: &str) -> Result<Option<T>, RequestError> {
+        self.text(name).map(|text| text.parse().map_err(|source| self.refuse(name, source))).transpose()
+    }
+
+    fn refuse(&self, name: &str, source: BadName) -> RequestError {
+        RequestError::Value { key: self.key(name), source }
+    }
+
+    fn flag(&self, name: &str) -> bool {
+        self.map.get(name).and_then(Value::as_bool).unwrap_or(false)
+    }
+
+    fn texts(&self, name: &str) -> Option<Vec<String>> {
+        let items = self.map.get(name)?.as_array()?;
+        Some(items.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+    }
+
+    fn text_map(&self, name: &str) -> BTreeMap<String, String> {
+        let Some(map) = self.map.get(name).and_then(Value::as_object) else { return BTreeMap::new() };
+        map.iter().filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect()
+    }
+
+    /// An inner block; an absent one is empty.
+    fn block(&self, name: &str) -> Block {
+        let map = self.map.get(name).and_then(Value::as_object).cloned().unwrap_or_default();
+        Block { path: self.key(name), map }
+    }
+
+    fn required_block(&self, name: &str, example: &'static str) -> Result<Block, RequestError> {
+        if !self.map.contains_key(name) {
+            return Err(ShapeError::Missing { key: self.key(name), example }.into());
+        }
+        Ok(self.block(name))
+    }
+
+    fn credentials(&self) -> Result<Option<Credentials>, RequestError> {
+        match (self.text("username"), self.secret("password")) {
+            (None, None) => Ok(None),
+            // What a credential manager gives for "none" is an empty text.
+            (Some(username), None | Some(_)) if username.is_empty() => Ok(None),
+            (Some(username), Some(password)) => Ok(Some(Credentials { username, password })),
+            (Some(_), None) => Err(self.half("username", "password")),
+            (None, Some(_)) => Err(self.half("password", "username")),
+        }
+    }
+
+    fn half(&self, given: &str, missing: &str) -> RequestError {
+        RequestError::Contradiction {
+            what: format!("`{}` is given without `{}`", self.key(given), self.key(missing)),
+            hint: "give both, or neither".to_owned(),
+        }
+    }
+}
+
+fn git(block: &Block) -> Result<GitSource, RequestError> {
+    let uri = block.required_text("uri", "uri: https://git.example.com/acme/app.git")?;
+    let (uri, password) = GitUrl::parse(&uri).map_err(|source| block.refuse("uri", source))?;
+    let ssh = uri.scheme() == GitScheme::Ssh;
+    for (name, only_for_ssh) in [
+        ("username", false),
+        ("password", false),
+        ("private_key", true),
+        ("private_key_user", true),
+        ("private_key_passphrase", true),
+    ] {
+        if block.map.contains_key(name) && ssh != only_for_ssh {
+            return Err(RequestError::Contradiction {
+                what: format!(
+                    "`{}` does not go with `{}`, which is {}",
+                    block.key(name),
+                    block.key("uri"),
+                    if ssh { "ssh" } else { "http(s)" }
+                ),
+                hint: if ssh {
+                    "give `private_key` for ssh, or an https address".to_owned()
+                } else {
+                    "give `username` and `password` for https, or an ssh address".to_owned()
+                },
+            });
+        }
+    }
+    if block.map.contains_key("private_key_passphrase") && !block.map.contains_key("private_key") {
+        return Err(block.half("private_key_passphrase", "private_key"));
+    }
+    let in_uri = match (ssh, uri.user(), password) {
+        (true, _, Some(_)) => {
+            return Err(RequestError::Contradiction {
+                what: format!("`{}` has a password, which ssh does not take from there", block.key("uri")),
+                hint: "give `private_key`".to_owned(),
+            });
+        }
+        (false, Some(user), Some(password)) => Some(Credentials { username: user.to_owned(), password }),
+        // A token alone, as hosting services allow it: `https://TOKEN@host/…`.
+        (false, Some(token), None) if !token.is_empty() => {
+            Some(Credentials { username: String::new(), password: Secret::new(token) })
+        }
+        _ => None,
+    };
+    let credentials = match (block.credentials()?, in_uri) {
+        (Some(_), Some(_)) => {
+            return Err(RequestError::Contradiction {
+                what: format!("`{}` holds a user, and `{}` another one", block.key("uri"), block.key("username")),
+                hint: "take the user out of the address".to_owned(),
+            });
+        }
+        (given, in_uri) => given.or(in_uri),
+    };
+    let git_config = block.map.get("git_config").and_then(Value::as_array).into_iter().flatten();
+    let git_config = git_config.enumerate().map(|(index, item)| {
+        let item = Block {
+            path: format!("{}[{index}]", block.key("git_config")),
+            map: item.as_object().cloned().unwrap_or_default(),
+        };
+        Ok(GitConfig {
+            name: item.required_text("name", "name: http.version")?,
+            value: Secret::new(item.required_text("value", "value: HTTP/1.1")?),
+        })
+    });
+    Ok(GitSource {
+        branch: block.parsed("branch")?,
+        credentials,
+        private_key: block.secret("private_key"),
+        private_key_user: block.text("private_key_user"),
+        private_key_passphrase: block.secret("private_key_passphrase"),
+        known_hosts: block.text("known_hosts"),
+        verify: if block.flag("skip_ssl_verification") { Verify::Nothing } else { Verify::Certificates },
+        ca_certs: block.texts("ca_certs").unwrap_or_default(),
+        git_config: git_config.collect::<Result<_, RequestError>>()?,
+        ci_skip: if block.flag("disable_ci_skip") { CiSkip::Ignore } else { CiSkip::Honour },
+        version_depth: version_depth(block),
+        uri,
+    })
+}
+
+fn version_depth(block: &Block) -> NonZeroUsize {
+    let depth = block.map.get("version_depth").and_then(Value::as_u64).and_then(|depth| usize::try_from(depth).ok());
+    depth.and_then(NonZeroUsize::new).unwrap_or(NonZeroUsize::MIN)
+}
+
+fn registry(block: &Block) -> Result<RegistrySource, RequestError> {
+    let repository = block.required_text("repository", "repository: registry.example.com/acme/app-ci")?;
+    let refuse = |source| block.refuse("repository", source);
+    let repository = match repository.strip_suffix('/') {
+        Some(beginning) => {
+            // Whatever NAME will be, the beginning must do.
+            format!("{beginning}/name").parse::<Repository>().map_err(refuse)?;
+            RepositorySetting::Beginning(beginning.to_owned())
+        }
+        None => RepositorySetting::Whole(repository.parse().map_err(refuse)?),
+    };
+    let tag_prefix = block.text("tag_prefix").unwrap_or_default();
+    if !tag_prefix.is_empty() {
+        let tag = tag_prefix.parse::<Tag>().map_err(|source| block.refuse("tag_prefix", source))?;
+        if tag.as_str().len() > MAX_PREFIX {
+            let why = format!("has more than {MAX_PREFIX} characters: no content tag would fit behind it");
+            return Err(block.refuse("tag_prefix", BadName { what: "tag prefix", text: tag_prefix, why }));
+        }
+    }
+    Ok(RegistrySource {
+        repository,
+        tag_prefix,
+        credentials: block.credentials()?,
+        transport: if block.flag("insecure") { RegistryTransport::Http } else { RegistryTransport::Https },
+        ca_certs: block.texts("ca_certs").unwrap_or_default(),
+    })
+}
+
+/// A tag has 128 characters, and `inputs-` with 64 hexadecimal digits needs 71 of them.
+const MAX_PREFIX: usize = Tag::MAX_LENGTH - 71;
+
+fn build(block: &Block) -> Result<BuildSource, RequestError> {
+    let dockerfile: Option<GitPath> = block.parsed("dockerfile")?;
+    if dockerfile.as_ref().is_some_and(|path| path.as_bytes().is_empty()) {
+        let why = "names no file".to_owned();
+        let text = block.text("dockerfile").unwrap_or_default();
+        return Err(block.refuse("dockerfile", BadName { what: "path", text, why }));
+    }
+    Ok(BuildSource {
+        context: block.parsed("context")?.unwrap_or_else(|| GitPath::new("")),
+        dockerfile,
+        paths: block.texts("paths"),
+        ignore_paths: block.texts("ignore_paths").unwrap_or_default(),
+        details: block.parsed("details")?,
+        target: block.text("target").filter(|target| !target.is_empty()),
+        args: block.text_map("args"),
+        labels: block.text_map("labels"),
+        epoch: block.text("epoch"),
+    })
+}
+
+fn engine_host(text: &str) -> Result<EngineHost, RequestError> {
+    let refuse = |why: &str| {
+        Err(RequestError::Value {
+            key: "source.engine.host".to_owned(),
+            source: BadName { what: "address", text: text.to_owned(), why: why.to_owned() },
+        })
+    };
+    if let Some(path) = text.strip_prefix("unix://") {
+        return if path.starts_with('/') {
+            Ok(EngineHost::Unix(path.into()))
+        } else {
+            refuse("has no absolute path behind unix://")
+        };
+    }
+    let Some(rest) = text.strip_prefix("tcp://") else {
+        let later = text.starts_with("ssh://");
+        return refuse(if later {
+            "is ssh, which comes with a later release"
+        } else {
+            "is neither unix:///path nor tcp://host:port"
+        });
+    };
+    let (host, port) = rest.trim_end_matches('/').rsplit_once(':').unwrap_or((rest, ""));
+    match port.parse() {
+        Ok(port) if !host.is_empty() => Ok(EngineHost::Tcp { host: host.to_owned(), port }),
+        _ => refuse("has no host and port behind tcp://"),
+    }
+}
+
+fn get_params(block: &Block) -> Result<GetParams, RequestError> {
+    let skip = block.flag("skip_download");
+    match block.text("format").as_deref() {
+        None | Some("rootfs") => {}
+        Some("oci" | "oci-layout") => {
+            return Err(ShapeError::NotYet {
+                key: block.key("format"),
+                instead: "only `format: rootfs` yet; use the registry-image resource for the image as a file",
+            }
+            .into());
+        }
+        Some(other) => {
+            let why = "is not `rootfs`".to_owned();
+            return Err(block.refuse("format", BadName { what: "format", text: other.to_owned(), why }));
+        }
+    }
+    Ok(GetParams {
+        image: if skip { GetImage::Skip } else { GetImage::Rootfs },
+        source: if block.flag("source") { GetSource::Checkout } else { GetSource::Leave },
+    })
+}
+
+fn put_params(block: &Block) -> PutParams {
+    PutParams {
+        source: block.text("source"),
+        tags: block.texts("tags").unwrap_or_default(),
+        additional_tags: block.text("additional_tags"),
+        rebuild: if block.flag("rebuild") { Rebuild::Yes } else { Rebuild::No },
+        labels: block.text_map("labels"),
+    }
+}

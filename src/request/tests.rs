@@ -1,0 +1,148 @@
+use super::*;
+use crate::error::{Error, Report};
+
+/// The smallest source, with one more piece of JSON inside the block `git`.
+fn with_git(more: &str) -> String {
+    format!(
+        r#"{{"source": {{"git": {{"uri": "https://git.example.com/acme/app.git"{more}}}, "registry": {{"repository": "registry.example.com/acme/app-ci"}}}}}}"#
+    )
+}
+
+fn with_build(more: &str) -> String {
+    format!(
+        r#"{{"source": {{"git": {{"uri": "https://git.example.com/acme/app.git"}}, "registry": {{"repository": "registry.example.com/acme/app-ci"}}, "build": {{{more}}}}}}}"#
+    )
+}
+
+fn report<Q: Request>(text: &str) -> String {
+    match Q::parse(text.as_bytes()) {
+        Ok(_) => panic!("{text} was taken"),
+        Err(error) => Report(&Error::from(error)).to_string(),
+    }
+}
+
+#[test]
+fn a_request_that_cannot_be_served_says_which_key_and_what_to_write() {
+    for (text, message) in [
+        (
+            r#"{"source": null}"#.to_owned(),
+            "error: `source.git` is missing\nhint: for example git: {uri: https://git.example.com/acme/app.git}",
+        ),
+        (
+            with_git(r#", "brnch": "main""#),
+            "error: `source.git.brnch` is not a key of git-image\nhint: did you mean `source.git.branch`?",
+        ),
+        (
+            r#"{"source": {"uri": "https://git.example.com/a/b"}}"#.to_owned(),
+            "error: `source.uri` is not a key of git-image\nhint: did you mean `source.git.uri`?",
+        ),
+        (
+            with_git(r#", "branch": 1.1"#),
+            "error: `source.git.branch` must be a text, but it is the number 1.1\nhint: YAML made it so; write it in quotes: branch: \"…\"",
+        ),
+        (
+            with_git(r#", "username": "u", "password": 12345"#),
+            "error: `source.git.password` must be a text, but it is a number\nhint: YAML made it so; write it in quotes: password: \"…\"",
+        ),
+        (
+            with_git(r#", "password": "p""#),
+            "error: `source.git.password` is given without `source.git.username`\nhint: give both, or neither",
+        ),
+        (
+            with_git(r#", "private_key": "k""#),
+            "error: `source.git.private_key` does not go with `source.git.uri`, which is http(s)\nhint: give `username` and `password` for https, or an ssh address",
+        ),
+        (
+            with_git(r#", "branch": "-x""#),
+            "error: `source.git.branch` is not usable\ncause: branch \"-x\" begins with '-'",
+        ),
+        (
+            with_git(r#", "commit_filter": {}"#),
+            "error: `source.git.commit_filter` is not supported by this release\nhint: it comes with a later release of git-image; leave it out until then",
+        ),
+        (
+            with_git(r#", "version_depth": 0"#),
+            "error: `source.git.version_depth` must be a whole number, 1 or more, but it is the number 0",
+        ),
+        (
+            with_build(r#""args": {"A": true}"#),
+            "error: `source.build.args.A` must be a text, but it is the boolean true\nhint: YAML made it so; write it in quotes: A: \"…\"",
+        ),
+        (
+            with_build(r#""context": "../up""#),
+            "error: `source.build.context` is not usable\ncause: path \"../up\" has '..'; paths stay inside the repository",
+        ),
+        (
+            with_build(r#""secrets": {}"#),
+            "error: `source.build.secrets` is not supported by this release\nhint: it comes with a later release of git-image; leave it out until then",
+        ),
+        (
+            "[1]".to_owned(),
+            "error: the request on stdin is not a JSON object with \"source\"\nhint: Concourse runs this program; by hand, give it {\"source\": {…}} on stdin",
+        ),
+    ] {
+        assert_eq!(report::<CheckRequest>(&text), message, "{text}");
+    }
+}
+
+#[test]
+fn params_of_another_step_are_refused_and_the_message_says_where_they_belong() {
+    let put = with_git("").replacen('{', r#"{"params": {"skip_download": true}, "#, 1);
+    assert_eq!(
+        report::<PutRequest>(&put),
+        "error: `params.skip_download` is not supported by this release\nhint: it belongs to the get after the put: write it in `get_params`, or use `no_get: true`"
+    );
+    assert_eq!(
+        report::<GetRequest>(&with_git("")),
+        "error: `version` is missing\nhint: for example {\"ref\": \"<40 hex>\", \"inputs\": \"<64 hex>\"}, as check answers it"
+    );
+}
+
+#[test]
+fn null_means_that_nothing_was_given() {
+    let request = CheckRequest::parse(with_git(r#", "branch": null, "brnch": null"#).as_bytes());
+    assert_eq!(request.expect("null is nothing").source.git.branch, None);
+}
+
+#[test]
+fn user_info_in_the_address_is_taken_out_and_used() {
+    let text = with_git("").replace("https://git", "https://ada:s%40cret@git");
+    let request = CheckRequest::parse(text.as_bytes()).expect("the address is right");
+    let git = &request.source.git;
+    assert_eq!(git.uri.as_str(), "https://git.example.com/acme/app.git");
+    assert_eq!(git.uri.repository().as_str(), "git.example.com/acme/app");
+    let credentials = git.credentials.as_ref().expect("they stood in the address");
+    assert_eq!((credentials.username.as_str(), credentials.password.open()), ("ada", "s@cret"));
+    assert!(!format!("{request:?}").contains("s@cret"));
+}
+
+#[test]
+fn one_repository_has_one_name_however_it_is_reached() {
+    for address in [
+        "https://git.example.com/acme/app.git",
+        "https://ada:pw@GIT.example.com:8443/acme/app",
+        "http://git.example.com/acme/app.git/",
+        "ssh://git@git.example.com:2222/acme/app.git",
+        "git@git.example.com:acme/app.git",
+        "git.example.com:/acme/app",
+    ] {
+        let (url, _) = GitUrl::parse(address).expect("the address is right");
+        assert_eq!(url.repository().as_str(), "git.example.com/acme/app", "{address}");
+    }
+}
+
+#[test]
+fn an_address_that_could_be_an_option_or_a_command_is_refused() {
+    for (address, why) in [
+        ("--upload-pack=touch /tmp/x", "begins with '-'"),
+        ("ext::sh -c touch", "has a space or a control character"),
+        ("file:///etc", "has a scheme other than https, http and ssh"),
+        ("ssh://-oProxyCommand=x/path", "has no host"),
+        ("-oProxyCommand=x:path", "begins with '-'"),
+        ("host:-path", "has no path"),
+        ("https://git.example.com", "has no path"),
+        ("/srv/git/app", "is neither a URL (https://…, ssh://…) nor user@host:path"),
+    ] {
+        assert_eq!(GitUrl::parse(address).expect_err("it is refused").why, why, "{address}");
+    }
+}

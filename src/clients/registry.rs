@@ -1,167 +1,68 @@
 //! A repository of an OCI registry.
+//!
+//! - [`model`]: what a registry holds, and how its JSON is read.
+//! - [`error`]: what goes wrong, and what to do about it.
+//! - `http`: one request and its answer; retries, redirects, limits, TLS.
+//! - `auth`: basic credentials and tokens.
+//! - `links`: the pages of a list.
+//!
+//! References and media types are those of oci-client (`oci_distribution`). Its client is not used: it hides the
+//! status of an answer, its `Retry-After` and its next page, it cannot delete, and on top of it there would be two
+//! HTTP clients with two caches of tokens.
 
-use std::collections::BTreeMap;
+mod auth;
+pub mod error;
+mod http;
+mod links;
+pub mod model;
+
+use std::collections::{BTreeSet, HashSet};
+use std::pin::Pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::Stream;
-use serde::{Deserialize, Serialize};
+use futures_util::stream::try_unfold;
+use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Method, Response, StatusCode};
+use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 
 use crate::names::{Digest, Repository, Tag};
 use crate::request::RegistrySource;
 use crate::say::Say;
 
-/// Stub.
-#[derive(Debug, thiserror::Error)]
-pub enum RegistryError {}
+pub use error::{Answer, RegistryError};
+pub use model::{At, Content, Descriptor, Image, ImageConfig, Manifest, Platform, RootfsDigests, RunConfig};
 
-impl RegistryError {
-    /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
-        match *self {}
-    }
-}
+use http::{Access, Ask, Http, Whole};
+use model::Unreadable;
+
+/// The most bytes of a manifest. Registries take no larger ones.
+///
+/// Fact: distribution, registry/handlers/manifests.go, `maxManifestBodySize`.
+const MANIFEST_LIMIT: u64 = 4 << 20;
+/// The most bytes of a blob that is held in memory.
+const BLOB_LIMIT: u64 = 4 << 20;
+/// The most bytes of one page of tags. distribution 2.8 answers all tags in one page: 32 MiB are 250,000 of the longest.
+const PAGE_LIMIT: u64 = 32 << 20;
+/// The most bytes of an answer that says nothing that is used.
+const ANSWER_LIMIT: u64 = 64 << 10;
+/// How many tags are asked for in one page; registries give fewer when it is too many for them.
+const TAGS_PER_PAGE: &str = "1000";
+/// After so many pages something is wrong.
+const PAGES: usize = 10_000;
+/// How deep indexes may lie in indexes.
+const INDEX_DEPTH: usize = 4;
+
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
 /// One repository of a registry, and the credentials for it.
+///
+/// Any number of requests may run at once; how many is for the caller to bound.
 pub struct Registry {
     repository: Repository,
-}
-
-/// A manifest in a repository: by the name of a tag, or by its digest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum At<'a> {
-    /// By tag.
-    Tag(&'a Tag),
-    /// By digest.
-    Digest(&'a Digest),
-}
-
-/// What a manifest says of a blob or of another manifest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Descriptor {
-    /// The media type.
-    pub media_type: String,
-    /// The digest.
-    pub digest: Digest,
-    /// The size in bytes.
-    pub size: u64,
-    /// In an index: the platform of the manifest.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub platform: Option<Platform>,
-    /// Annotations; attestations are told by them.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<String, String>,
-}
-
-/// The platform of a manifest in an index.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Platform {
-    /// Such as `amd64`.
-    pub architecture: String,
-    /// Such as `linux`.
-    pub os: String,
-}
-
-/// A manifest as the registry gave it, verified against its digest.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Manifest {
-    /// The digest of `bytes`.
-    pub digest: Digest,
-    /// The media type, as the registry named it.
-    pub media_type: String,
-    /// The very bytes.
-    pub bytes: Bytes,
-}
-
-/// What a manifest is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Content {
-    /// One image: an OCI image manifest or a Docker schema 2 manifest.
-    Image {
-        /// The config.
-        config: Descriptor,
-        /// The layers, lowest first.
-        layers: Vec<Descriptor>,
-    },
-    /// Several: an OCI index or a Docker manifest list.
-    Index {
-        /// The manifests.
-        manifests: Vec<Descriptor>,
-    },
-}
-
-/// The part of an image's config that is used here.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-pub struct ImageConfig {
-    /// When it was made, RFC 3339.
-    #[serde(default)]
-    pub created: Option<String>,
-    /// The platform's architecture.
-    #[serde(default)]
-    pub architecture: String,
-    /// The platform's system.
-    #[serde(default)]
-    pub os: String,
-    /// How a container of it is run.
-    #[serde(default)]
-    pub config: Option<RunConfig>,
-    /// The digests of the unpacked layers.
-    #[serde(default)]
-    pub rootfs: RootfsDigests,
-}
-
-/// The digests of the unpacked layers, lowest first.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-pub struct RootfsDigests {
-    /// One for each layer.
-    #[serde(default)]
-    pub diff_ids: Vec<Digest>,
-}
-
-/// How a container of an image is run.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct RunConfig {
-    /// `NAME=value` lines.
-    #[serde(default)]
-    pub env: Option<Vec<String>>,
-    /// The user; empty is root.
-    #[serde(default)]
-    pub user: Option<String>,
-    /// The default arguments.
-    #[serde(default)]
-    pub cmd: Option<Vec<String>>,
-    /// The program.
-    #[serde(default)]
-    pub entrypoint: Option<Vec<String>>,
-    /// The labels.
-    #[serde(default)]
-    pub labels: Option<BTreeMap<String, String>>,
-}
-
-/// An image: its manifest and its config.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Image {
-    /// The manifest.
-    pub manifest: Manifest,
-    /// The config's descriptor.
-    pub config_descriptor: Descriptor,
-    /// The layers, lowest first.
-    pub layers: Vec<Descriptor>,
-    /// The config.
-    pub config: ImageConfig,
-}
-
-impl Image {
-    /// A label of the image.
-    pub fn label(&self, name: &str) -> Option<&str> {
-        self.config.config.as_ref()?.labels.as_ref()?.get(name).map(String::as_str)
-    }
-
-    /// The compressed size of config and layers, in bytes.
-    pub fn size(&self) -> u64 {
-        self.config_descriptor.size + self.layers.iter().map(|layer| layer.size).sum::<u64>()
-    }
+    http: Arc<Http>,
 }
 
 /// How a delete ended that was no error.
@@ -177,9 +78,23 @@ pub enum Deleted {
 
 impl Registry {
     /// A client for one repository. Nothing is asked yet.
+    ///
+    /// # Errors
+    ///
+    /// An entry of `source.registry.ca_certs` is no certificate, or the host is none.
     pub fn new(repository: &Repository, source: &RegistrySource, say: &Say) -> Result<Self, RegistryError> {
-        let _ = (source, say);
-        Ok(Self { repository: repository.clone() })
+        if rustls::crypto::CryptoProvider::get_default().is_none() {
+            // Fails only when another thread was quicker, which is as good.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        }
+        // Docker Hub is reached under another name than the one that it has in references.
+        let reference = oci_distribution::Reference::with_tag(
+            repository.registry().to_owned(),
+            repository.name().to_owned(),
+            String::new(),
+        );
+        let http = Http::new(reference.resolve_registry(), repository.name(), source, say)?;
+        Ok(Self { repository: repository.clone(), http: Arc::new(http) })
     }
 
     /// The repository.
@@ -188,60 +103,427 @@ impl Registry {
     }
 
     /// What a tag points to: one HEAD. `None`: 404 MANIFEST_UNKNOWN or NAME_UNKNOWN; anything else that is no 200 is an error.
-    pub async fn resolve(&self, _tag: &Tag) -> Result<Option<Descriptor>, RegistryError> {
-        unimplemented!()
+    ///
+    /// A registry that does not tell digest and size in the head is asked with GET.
+    pub async fn resolve(&self, tag: &Tag) -> Result<Option<Descriptor>, RegistryError> {
+        let at = At::Tag(tag);
+        let ask = self.ask_manifest(Method::HEAD, &at);
+        let head = self.http.ask(&ask, ANSWER_LIMIT).await?;
+        match head.status {
+            StatusCode::OK => {
+                if let Some(descriptor) = described(&head.headers) {
+                    return Ok(Some(descriptor));
+                }
+            }
+            // The answer to a HEAD has no body that could say what is unknown. A registry's has the type that its body
+            // would have; any other server's 404 is looked at more closely.
+            StatusCode::NOT_FOUND if text(&head.headers, &CONTENT_TYPE).is_some_and(|kind| kind.contains("json")) => {
+                return Ok(None);
+            }
+            StatusCode::NOT_FOUND => {}
+            _ => return Err(self.http.refused(&ask, &head)),
+        }
+        let manifest = self.manifest(at).await?;
+        Ok(manifest.map(|Manifest { digest, media_type, bytes }| Descriptor {
+            media_type,
+            digest,
+            size: bytes.len() as u64,
+            platform: None,
+            annotations: Default::default(),
+        }))
     }
 
-    /// A manifest or index: one GET, verified.
-    pub async fn manifest(&self, _at: At<'_>) -> Result<Option<Manifest>, RegistryError> {
-        unimplemented!()
+    /// A manifest or index: one GET, verified. `None`: 404 MANIFEST_UNKNOWN or NAME_UNKNOWN.
+    pub async fn manifest(&self, at: At<'_>) -> Result<Option<Manifest>, RegistryError> {
+        let ask = self.ask_manifest(Method::GET, &at);
+        let answer = self.http.ask(&ask, MANIFEST_LIMIT).await?;
+        match answer.status {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND if is_unknown(&answer) => return Ok(None),
+            _ => return Err(self.http.refused(&ask, &answer)),
+        }
+        let actual = Digest::of(&answer.bytes);
+        let told = told_digest(&answer.headers);
+        for expected in [told, at.digest()].into_iter().flatten() {
+            if expected != actual {
+                return Err(RegistryError::DigestMismatch { what: ask.what, expected, actual });
+            }
+        }
+        let media_type = model::media_type(text(&answer.headers, &CONTENT_TYPE), &answer.bytes);
+        Ok(Some(Manifest { digest: actual, media_type, bytes: answer.bytes }))
     }
 
     /// What a manifest is.
-    pub fn content(&self, _manifest: &Manifest) -> Result<Content, RegistryError> {
-        unimplemented!()
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::NotAnImage`] for a media type that is none of the four, [`RegistryError::BadManifest`] for JSON
+    /// that is not what the media type promises.
+    pub fn content(&self, manifest: &Manifest) -> Result<Content, RegistryError> {
+        model::content(&manifest.media_type, &manifest.bytes)
+            .map_err(|unreadable| self.unreadable(&manifest.digest, unreadable))
     }
 
     /// An image with its config: two GETs. An index is resolved to the image of `linux/amd64` by further GETs; `manifest` is then the image's, not the index's.
-    pub async fn image(&self, _at: At<'_>) -> Result<Option<Image>, RegistryError> {
-        unimplemented!()
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::NotAnImage`] for what is no image, such as a cache, a signature or a chart.
+    pub async fn image(&self, at: At<'_>) -> Result<Option<Image>, RegistryError> {
+        let Some(mut manifest) = self.manifest(at).await? else { return Ok(None) };
+        for _ in 0..INDEX_DEPTH {
+            match self.content(&manifest)? {
+                Content::Image { config: config_descriptor, layers } => {
+                    let bytes = self.blob(&config_descriptor).await?;
+                    let config = model::config(&config_descriptor.media_type, &bytes)
+                        .map_err(|unreadable| self.unreadable(&config_descriptor.digest, unreadable))?;
+                    return Ok(Some(Image { manifest, config_descriptor, layers, config }));
+                }
+                Content::Index { manifests } => {
+                    let child = self.for_our_platform(&at, &manifests)?;
+                    manifest = self.child(&child.digest).await?;
+                }
+            }
+        }
+        Err(RegistryError::NotAnImage {
+            what: self.named(&at),
+            media_type: "an index in an index in an index".to_owned(),
+        })
     }
 
     /// A small blob (at most 4 MiB), verified.
-    pub async fn blob(&self, _descriptor: &Descriptor) -> Result<Bytes, RegistryError> {
-        unimplemented!()
+    pub async fn blob(&self, descriptor: &Descriptor) -> Result<Bytes, RegistryError> {
+        let ask = self.ask_blob(descriptor);
+        if descriptor.size > BLOB_LIMIT {
+            return Err(RegistryError::TooLarge { what: ask.what, limit: BLOB_LIMIT });
+        }
+        let answer = self.http.ask(&ask, BLOB_LIMIT).await?;
+        if answer.status != StatusCode::OK {
+            return Err(self.http.refused(&ask, &answer));
+        }
+        let (expected, actual) = (descriptor.size, answer.bytes.len() as u64);
+        if expected != actual {
+            return Err(RegistryError::SizeMismatch { what: ask.what, expected, actual });
+        }
+        verify(ask.what, descriptor.digest, Digest::of(&answer.bytes))?;
+        Ok(answer.bytes)
     }
 
     /// A blob as it arrives. The stream ends with an error when size or digest are not those of the descriptor.
+    ///
+    /// The error stands in the place of the last bytes, so a reader that stops at the end of what is packed in the blob
+    /// meets it too.
     pub async fn stream_blob(
         &self,
-        _descriptor: &Descriptor,
+        descriptor: &Descriptor,
     ) -> Result<impl Stream<Item = Result<Bytes, RegistryError>> + Send + Unpin + 'static, RegistryError> {
-        Ok(futures_util::stream::empty())
+        let ask = self.ask_blob(descriptor);
+        let response = self.http.open(&ask).await?;
+        let download = Download {
+            ask,
+            response,
+            expected: descriptor.digest,
+            size: descriptor.size,
+            arrived: 0,
+            hasher: Sha256::new(),
+        };
+        let stream =
+            try_unfold(download, async |mut download| Ok(download.next().await?.map(|bytes| (bytes, download))));
+        let stream: Pin<Box<dyn Stream<Item = _> + Send>> = Box::pin(stream);
+        Ok(stream)
     }
 
     /// Uploads a small blob, unless it is there.
-    pub async fn push_blob(&self, _media_type: &str, _bytes: Bytes) -> Result<Descriptor, RegistryError> {
-        unimplemented!()
+    pub async fn push_blob(&self, media_type: &str, bytes: Bytes) -> Result<Descriptor, RegistryError> {
+        let descriptor = Descriptor {
+            media_type: media_type.to_owned(),
+            digest: Digest::of(&bytes),
+            size: bytes.len() as u64,
+            platform: None,
+            annotations: Default::default(),
+        };
+        let what = format!("push blob {} to {}", descriptor.digest, self.repository);
+        // Repeated as a whole: an upload that failed half way may be gone, so its PUT alone cannot be repeated.
+        let mut patience = self.http.patience();
+        loop {
+            match self.push_blob_once(&what, &descriptor, &bytes).await {
+                Ok(()) => return Ok(descriptor),
+                Err(error) => patience.wait(&what, error).await?,
+            }
+        }
     }
 
     /// Puts a manifest at a tag or at its digest.
-    pub async fn put_manifest(&self, _at: At<'_>, _manifest: &Manifest) -> Result<(), RegistryError> {
-        unimplemented!()
+    pub async fn put_manifest(&self, at: At<'_>, manifest: &Manifest) -> Result<(), RegistryError> {
+        let what = format!("push {}", self.named(&at));
+        let url = self.http.url(&["manifests", &at.to_string()]);
+        let kind = HeaderValue::from_str(&manifest.media_type).map_err(|_| RegistryError::NotAnImage {
+            what: self.named(&at),
+            media_type: format!("{:?}", manifest.media_type),
+        })?;
+        let ask = Ask::new(what, Method::PUT, url, Access::Write)
+            .with_header(CONTENT_TYPE, kind)
+            .with_body(manifest.bytes.clone());
+        let answer = self.http.ask(&ask, ANSWER_LIMIT).await?;
+        if !answer.status.is_success() {
+            return Err(self.http.refused(&ask, &answer));
+        }
+        match told_digest(&answer.headers) {
+            Some(actual) => verify(ask.what, manifest.digest, actual),
+            None => Ok(()),
+        }
     }
 
     /// Every tag of the repository, all pages. A repository that is unknown has none. Sorted, no duplicates.
     pub async fn tags(&self) -> Result<Vec<String>, RegistryError> {
-        unimplemented!()
+        let what = format!("list the tags of {}", self.repository);
+        let mut url = self.http.url(&["tags", "list"]);
+        url.query_pairs_mut().append_pair("n", TAGS_PER_PAGE);
+        let (mut tags, mut seen) = (BTreeSet::new(), HashSet::new());
+        loop {
+            seen.insert(url.clone());
+            let ask = Ask::new(what.clone(), Method::GET, url.clone(), Access::Read);
+            let answer = self.http.ask(&ask, PAGE_LIMIT).await?;
+            match answer.status {
+                StatusCode::OK => {}
+                StatusCode::NOT_FOUND if seen.len() == 1 && is_unknown(&answer) => return Ok(Vec::new()),
+                _ => return Err(self.http.refused(&ask, &answer)),
+            }
+            tags.extend(tags_of_page(&ask, &answer.bytes)?);
+            let next = links::next(&url, &answer.headers).map_err(|(link, why)| RegistryError::BadPage {
+                what: what.clone(),
+                link,
+                why,
+            })?;
+            let Some(next) = next else { return Ok(tags.into_iter().collect()) };
+            let refuse = |why| RegistryError::BadPage { what: what.clone(), link: error::shown(&next), why };
+            if seen.contains(&next) {
+                return Err(refuse("it was read before, so the list has no end"));
+            }
+            if seen.len() >= PAGES {
+                return Err(refuse("there were 10,000 pages before it"));
+            }
+            url = next;
+        }
     }
 
     /// Deletes a manifest by its digest, and with it every tag that points to it. Never repeated blindly.
-    pub async fn delete(&self, _digest: &Digest) -> Result<Deleted, RegistryError> {
-        unimplemented!()
+    pub async fn delete(&self, digest: &Digest) -> Result<Deleted, RegistryError> {
+        self.delete_at(At::Digest(digest), &["UNSUPPORTED"]).await
     }
 
     /// Deletes by tag. What that does differs between registries: prove it on tags that nobody needs.
-    pub async fn delete_tag(&self, _tag: &Tag) -> Result<Deleted, RegistryError> {
-        unimplemented!()
+    pub async fn delete_tag(&self, tag: &Tag) -> Result<Deleted, RegistryError> {
+        // distribution 2.8 wants a digest and says that the tag is none.
+        self.delete_at(At::Tag(tag), &["UNSUPPORTED", "DIGEST_INVALID"]).await
+    }
+
+    async fn delete_at(&self, at: At<'_>, not_this_way: &[&str]) -> Result<Deleted, RegistryError> {
+        let url = self.http.url(&["manifests", &at.to_string()]);
+        let ask = Ask::new(format!("delete {}", self.named(&at)), Method::DELETE, url, Access::Delete);
+        let answer = self.http.ask(&ask, ANSWER_LIMIT).await?;
+        match answer.status {
+            status if status.is_success() => Ok(Deleted::Gone),
+            StatusCode::NOT_FOUND if is_unknown(&answer) => Ok(Deleted::WasNotThere),
+            StatusCode::METHOD_NOT_ALLOWED => Ok(Deleted::NotAllowed),
+            StatusCode::BAD_REQUEST
+                if http::code(&answer.bytes).is_some_and(|code| not_this_way.contains(&code.as_str())) =>
+            {
+                Ok(Deleted::NotAllowed)
+            }
+            _ => Err(self.http.refused(&ask, &answer)),
+        }
+    }
+
+    async fn push_blob_once(&self, what: &str, descriptor: &Descriptor, bytes: &Bytes) -> Result<(), RegistryError> {
+        let digest = descriptor.digest.to_string();
+        let head = Ask::new(what, Method::HEAD, self.http.url(&["blobs", &digest]), Access::Write);
+        let there = self.http.ask_once(&head, ANSWER_LIMIT).await?;
+        match there.status {
+            StatusCode::OK => return Ok(()),
+            StatusCode::NOT_FOUND => {}
+            _ => return Err(self.http.refused(&head, &there)),
+        }
+        // The last part of the address is empty: the protocol wants the slash.
+        let begin = Ask::new(what, Method::POST, self.http.url(&["blobs", "uploads", ""]), Access::Write)
+            .with_header(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        let begun = self.http.ask_once(&begin, ANSWER_LIMIT).await?;
+        if begun.status != StatusCode::ACCEPTED {
+            return Err(self.http.refused(&begin, &begun));
+        }
+        let mut upload = http::location(&begin.url, &begun.headers).ok_or_else(|| RegistryError::BadAnswer {
+            what: what.to_owned(),
+            url: error::shown(&begin.url),
+            why: "does not say where to upload to".to_owned(),
+        })?;
+        // The address has a query of the registry's own, which must stay.
+        upload.query_pairs_mut().append_pair("digest", &digest);
+        let put = Ask::new(what, Method::PUT, upload, Access::Write)
+            .with_header(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))
+            .with_body(bytes.clone());
+        let answer = self.http.ask_once(&put, ANSWER_LIMIT).await?;
+        if answer.status.is_success() { Ok(()) } else { Err(self.http.refused(&put, &answer)) }
+    }
+
+    fn ask_manifest(&self, method: Method, at: &At<'_>) -> Ask {
+        let url = self.http.url(&["manifests", &at.to_string()]);
+        Ask::new(format!("read {}", self.named(at)), method, url, Access::Read)
+            .with_header(ACCEPT, HeaderValue::from_static(model::ACCEPTED))
+    }
+
+    fn ask_blob(&self, descriptor: &Descriptor) -> Ask {
+        let url = self.http.url(&["blobs", &descriptor.digest.to_string()]);
+        Ask::new(format!("read blob {} of {}", descriptor.digest, self.repository), Method::GET, url, Access::Read)
+    }
+
+    /// The reference of a manifest, for eyes.
+    fn named(&self, at: &At<'_>) -> String {
+        match at {
+            At::Tag(tag) => format!("{}:{tag}", self.repository),
+            At::Digest(digest) => format!("{}@{digest}", self.repository),
+        }
+    }
+
+    async fn child(&self, digest: &Digest) -> Result<Manifest, RegistryError> {
+        let at = At::Digest(digest);
+        self.manifest(at).await?.ok_or_else(|| RegistryError::Incomplete { what: self.named(&at) })
+    }
+
+    fn for_our_platform<'m>(&self, at: &At<'_>, manifests: &'m [Descriptor]) -> Result<&'m Descriptor, RegistryError> {
+        let ours = |platform: &Platform| platform.os == "linux" && platform.architecture == "amd64";
+        manifests.iter().find(|child| child.platform.as_ref().is_some_and(ours)).ok_or_else(|| {
+            let platforms = manifests.iter().filter_map(|child| child.platform.as_ref());
+            RegistryError::NoPlatform {
+                what: self.named(at),
+                platforms: platforms.map(|platform| format!("{}/{}", platform.os, platform.architecture)).collect(),
+            }
+        })
+    }
+
+    fn unreadable(&self, digest: &Digest, unreadable: Unreadable) -> RegistryError {
+        let what = self.named(&At::Digest(digest));
+        match unreadable {
+            Unreadable::Other(media_type) => RegistryError::NotAnImage { what, media_type },
+            Unreadable::Json(source) => RegistryError::BadManifest { what, source },
+        }
+    }
+}
+
+impl At<'_> {
+    fn digest(&self) -> Option<Digest> {
+        match self {
+            Self::Tag(_) => None,
+            Self::Digest(digest) => Some(**digest),
+        }
+    }
+}
+
+/// A blob on its way: what it takes to verify it, and to go on where it broke off.
+struct Download {
+    ask: Ask,
+    response: Response,
+    expected: Digest,
+    size: u64,
+    arrived: u64,
+    hasher: Sha256,
+}
+
+impl Download {
+    async fn next(&mut self) -> Result<Option<Bytes>, RegistryError> {
+        let Some(bytes) = http::chunk(&self.ask, &mut self.response).await? else {
+            if self.arrived != self.size {
+                return Err(self.wrong_size());
+            }
+            if self.size == 0 {
+                self.verify()?;
+            }
+            return Ok(None);
+        };
+        self.arrived += bytes.len() as u64;
+        if self.arrived > self.size {
+            return Err(self.wrong_size());
+        }
+        self.hasher.update(&bytes);
+        if self.arrived == self.size {
+            self.verify()?;
+        }
+        Ok(Some(bytes))
+    }
+
+    fn verify(&self) -> Result<(), RegistryError> {
+        let actual = Digest::from_bytes(self.hasher.clone().finalize().into());
+        verify(self.ask.what.clone(), self.expected, actual)
+    }
+
+    fn wrong_size(&self) -> RegistryError {
+        RegistryError::SizeMismatch { what: self.ask.what.clone(), expected: self.size, actual: self.arrived }
+    }
+}
+
+fn verify(what: String, expected: Digest, actual: Digest) -> Result<(), RegistryError> {
+    if expected == actual { Ok(()) } else { Err(RegistryError::DigestMismatch { what, expected, actual }) }
+}
+
+/// Whether a 404 is a registry's own, about what was asked for, and not that of a proxy or of a wrong address.
+///
+/// Harbor says NOT_FOUND where the specification says MANIFEST_UNKNOWN or NAME_UNKNOWN.
+fn is_unknown(answer: &Whole) -> bool {
+    http::code(&answer.bytes)
+        .is_some_and(|code| matches!(code.as_str(), "MANIFEST_UNKNOWN" | "NAME_UNKNOWN" | "NOT_FOUND"))
+}
+
+fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// The digest that the registry tells; a digest of another algorithm is passed over.
+fn told_digest(headers: &HeaderMap) -> Option<Digest> {
+    text(headers, &CONTENT_DIGEST)?.parse().ok()
+}
+
+/// What the head of an answer says of a manifest, if it says all.
+fn described(headers: &HeaderMap) -> Option<Descriptor> {
+    Some(Descriptor {
+        media_type: model::media_type(text(headers, &CONTENT_TYPE), &[]),
+        digest: told_digest(headers)?,
+        size: text(headers, &CONTENT_LENGTH)?.parse().ok()?,
+        platform: None,
+        annotations: Default::default(),
+    })
+}
+
+fn tags_of_page(ask: &Ask, bytes: &[u8]) -> Result<Vec<String>, RegistryError> {
+    #[derive(Deserialize)]
+    struct Page {
+        /// `null` when the last tag was deleted.
+        tags: Option<Vec<String>>,
+    }
+    let page: Page = serde_json::from_slice(bytes).map_err(|error| RegistryError::BadAnswer {
+        what: ask.what.clone(),
+        url: error::shown(&ask.url),
+        why: format!("is not a list of tags: {error}"),
+    })?;
+    Ok(page.tags.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_request_can_run_on_any_thread() {
+        fn sendable<T: Send>(_: T) {}
+        #[expect(dead_code, reason = "that it compiles is the test")]
+        fn all(registry: &Registry, at: At<'_>, descriptor: &Descriptor, tag: &Tag, manifest: &Manifest) {
+            sendable(registry.resolve(tag));
+            sendable(registry.manifest(at));
+            sendable(registry.image(at));
+            sendable(registry.blob(descriptor));
+            sendable(registry.stream_blob(descriptor));
+            sendable(registry.push_blob("", Bytes::new()));
+            sendable(registry.put_manifest(at, manifest));
+            sendable(registry.tags());
+            sendable(registry.delete(&descriptor.digest));
+        }
     }
 }

@@ -1,0 +1,539 @@
+//! What goes wrong with a registry.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Duration;
+
+use reqwest::Method;
+use url::Url;
+
+use crate::names::Digest;
+
+use super::http::Access;
+
+/// Why a registry did not do what it was asked for.
+///
+/// `what` is what was wanted, and of which repository: `read registry.example/acme/app:v1`. It is the whole message; why
+/// is the source: the [`Answer`] of a server, or its [`Silence`].
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// An entry of `source.registry.ca_certs` is no certificate.
+    #[error("entry {position} of `source.registry.ca_certs` is not a certificate in PEM form")]
+    BadCaCert {
+        /// Which entry; the first is 1.
+        position: usize,
+        /// What is wrong with it, when that is known.
+        #[source]
+        source: Option<reqwest::Error>,
+    },
+    /// The repository's host cannot be part of an address.
+    #[error("the registry {registry:?} is not a host that can be reached over http")]
+    BadHost {
+        /// The host as it was given.
+        registry: String,
+        /// Why.
+        #[source]
+        source: url::ParseError,
+    },
+    /// The HTTP client cannot be set up: the system's certificates or a proxy setting.
+    #[error("cannot {what}: the HTTP client cannot be set up")]
+    NoClient {
+        /// What was wanted.
+        what: String,
+        /// Why.
+        #[source]
+        source: RootCause,
+    },
+    /// No connection came about.
+    #[error("cannot {what}")]
+    Unreachable {
+        /// What was wanted.
+        what: String,
+        /// Which request, and why there was no answer.
+        #[source]
+        source: Silence,
+    },
+    /// The connection broke before the answer was whole.
+    #[error("cannot {what}")]
+    Interrupted {
+        /// What was wanted.
+        what: String,
+        /// Which request, and what broke.
+        #[source]
+        source: Silence,
+    },
+    /// Nothing came for too long.
+    #[error("cannot {what}: nothing came from {url} for {} seconds", waited.as_secs())]
+    Stalled {
+        /// What was wanted.
+        what: String,
+        /// The method.
+        method: Method,
+        /// The address.
+        url: String,
+        /// For how long.
+        waited: Duration,
+    },
+    /// Nobody whom we trust vouches for the server's certificate.
+    #[error("cannot {what}")]
+    TlsUntrusted {
+        /// What was wanted.
+        what: String,
+        /// Which request, and what the verifier says.
+        #[source]
+        source: Silence,
+    },
+    /// The server's certificate or its TLS is not acceptable for another reason: expired, another name.
+    #[error("cannot {what}")]
+    TlsRefused {
+        /// What was wanted.
+        what: String,
+        /// Which request, and what the verifier says.
+        #[source]
+        source: Silence,
+    },
+    /// We spoke https, and the server answered in plain http.
+    #[error("cannot {what}: {host} speaks plain http, not https")]
+    SpeaksHttp {
+        /// What was wanted.
+        what: String,
+        /// The server.
+        host: String,
+    },
+    /// We spoke plain http, and the server wants https.
+    #[error("cannot {what}: {host} speaks https, not plain http")]
+    SpeaksHttps {
+        /// What was wanted.
+        what: String,
+        /// The server.
+        host: String,
+    },
+    /// 401: the credentials are wrong, or there were none.
+    #[error("cannot {what}")]
+    Unauthorized {
+        /// What was wanted.
+        what: String,
+        /// Whether the source has credentials.
+        credentials: Given,
+        /// What the registry said.
+        #[source]
+        answer: Box<Answer>,
+    },
+    /// 403, or a token without the right that is needed: the account is known and may not do this.
+    #[error("cannot {what}")]
+    Denied {
+        /// What was wanted.
+        what: String,
+        /// The right that it takes.
+        access: Access,
+        /// The repository.
+        repository: String,
+        /// Whether the source has credentials.
+        credentials: Given,
+        /// What the registry said.
+        #[source]
+        answer: Box<Answer>,
+    },
+    /// The token server to which the registry sent us gave no token.
+    #[error("cannot {what}: no token was given for it")]
+    TokenRefused {
+        /// What was wanted.
+        what: String,
+        /// Whether the source has credentials.
+        credentials: Given,
+        /// What the token server said.
+        #[source]
+        answer: Box<Answer>,
+    },
+    /// The registry wants us to identify ourselves in a way that we cannot, or must not, follow.
+    #[error("cannot {what}: the registry asks for credentials in a way that is not followed: {why}")]
+    BadChallenge {
+        /// What was wanted.
+        what: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// 429, until our patience ended.
+    #[error("cannot {what}")]
+    TooManyRequests {
+        /// What was wanted.
+        what: String,
+        /// How long the registry wants us to wait.
+        retry_after: Option<Duration>,
+        /// What the registry said.
+        #[source]
+        answer: Box<Answer>,
+    },
+    /// 408, 425, 500, 502, 503 or 504, until our patience ended.
+    #[error("cannot {what}")]
+    Server {
+        /// What was wanted.
+        what: String,
+        /// How long the registry wants us to wait.
+        retry_after: Option<Duration>,
+        /// What the registry said.
+        #[source]
+        answer: Box<Answer>,
+    },
+    /// Any other answer that is not the one that was asked for.
+    #[error("cannot {what}")]
+    Unexpected {
+        /// What was wanted.
+        what: String,
+        /// What the registry said.
+        #[source]
+        answer: Box<Answer>,
+    },
+    /// A read was redirected to where it is not followed, or too often.
+    #[error("cannot {what}: the redirect from {url} is not followed: {why}")]
+    BadRedirect {
+        /// What was wanted.
+        what: String,
+        /// Who redirected.
+        url: String,
+        /// Why it is not followed.
+        why: &'static str,
+    },
+    /// An answer with a good status that lacks what it must have.
+    #[error("cannot {what}: the answer of {url} {why}")]
+    BadAnswer {
+        /// What was wanted.
+        what: String,
+        /// The address.
+        url: String,
+        /// What is wrong with it, as the end of a sentence.
+        why: String,
+    },
+    /// The list of tags has a next page that is not followed.
+    #[error("cannot {what}: the next page {link} is not followed: {why}")]
+    BadPage {
+        /// What was wanted.
+        what: String,
+        /// Where the next page should be.
+        link: String,
+        /// Why it is not followed.
+        why: &'static str,
+    },
+    /// The bytes are not those that were asked for.
+    #[error("cannot {what}: its bytes have the digest {actual}, not {expected}")]
+    DigestMismatch {
+        /// What was wanted.
+        what: String,
+        /// The digest that it should have.
+        expected: Digest,
+        /// The digest of what came.
+        actual: Digest,
+    },
+    /// There are more or fewer bytes than the descriptor says.
+    #[error("cannot {what}: it has {expected} bytes, and {actual} came")]
+    SizeMismatch {
+        /// What was wanted.
+        what: String,
+        /// How many there should be.
+        expected: u64,
+        /// How many came before we stopped reading.
+        actual: u64,
+    },
+    /// It is larger than anything sensible.
+    #[error("cannot {what}: it has more than {limit} bytes")]
+    TooLarge {
+        /// What was wanted.
+        what: String,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// It is there, and it is something else.
+    #[error("cannot use {what} as an image: it is {media_type}")]
+    NotAnImage {
+        /// Which manifest.
+        what: String,
+        /// What it is.
+        media_type: String,
+    },
+    /// It is an index without an image for our platform.
+    #[error("{what} has no image for linux/amd64; it has {}", platforms.join(", "))]
+    NoPlatform {
+        /// Which index.
+        what: String,
+        /// What it has.
+        platforms: Vec<String>,
+    },
+    /// An index names a manifest that the registry does not have.
+    #[error("cannot read {what}: an index names it, and the registry does not have it")]
+    Incomplete {
+        /// The manifest that is missing.
+        what: String,
+    },
+    /// The JSON of a manifest or config cannot be read.
+    #[error("cannot understand {what}")]
+    BadManifest {
+        /// Which manifest or config.
+        what: String,
+        /// Where it stops making sense.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// Whether the source has credentials for the registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Given {
+    /// `username` and `password` are given.
+    Yes,
+    /// They are not.
+    No,
+}
+
+/// What a server answered, when it is not what we asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Who answered.
+    pub server: Server,
+    /// The method of the request.
+    pub method: Method,
+    /// The address, without user info, and with harmless query keys only.
+    pub url: String,
+    /// The status.
+    pub status: u16,
+    /// The first error code of the body, such as `MANIFEST_UNKNOWN`.
+    pub code: Option<String>,
+    /// What the body says, shortened.
+    pub message: Option<String>,
+}
+
+/// Who answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Server {
+    /// The registry, or where it redirected us.
+    Registry,
+    /// The server that gives tokens for it.
+    Tokens,
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let server = match self.server {
+            Server::Registry => "the registry",
+            Server::Tokens => "the token server",
+        };
+        write!(f, "{server} answered {}", self.status)?;
+        let reason = reqwest::StatusCode::from_u16(self.status).ok().and_then(|status| status.canonical_reason());
+        match (&self.code, reason) {
+            (Some(code), _) => write!(f, " {code}")?,
+            (None, Some(reason)) => write!(f, " {reason}")?,
+            (None, None) => {}
+        }
+        if let Some(message) = &self.message {
+            write!(f, ": {message}")?;
+        }
+        write!(f, " ({} {})", self.method, self.url)
+    }
+}
+
+impl StdError for Answer {}
+
+/// A request that got no answer, or only a part of one.
+#[derive(Debug, thiserror::Error)]
+#[error("{method} {url} got no whole answer")]
+pub struct Silence {
+    /// The method.
+    pub method: Method,
+    /// The address, without user info, and with harmless query keys only.
+    pub url: String,
+    /// Why.
+    #[source]
+    pub source: RootCause,
+}
+
+/// The innermost cause of an error of the HTTP library.
+///
+/// Between the request and the cause that helps ("connection refused") it has three layers that say "client error
+/// (Connect)" and the like; and its outermost layer shows the address with its query.
+#[derive(Debug)]
+pub struct RootCause(reqwest::Error);
+
+impl RootCause {
+    pub(super) fn new(error: reqwest::Error) -> Self {
+        Self(error.without_url())
+    }
+
+    /// The chain of causes, outermost first.
+    fn chain(&self) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+        std::iter::successors(Some(&self.0 as &(dyn StdError + 'static)), |&error| {
+            // The source of an io::Error is that of the error inside it, so the inner one would be passed over.
+            match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+                Some(inner) => Some(inner as &(dyn StdError + 'static)),
+                None => error.source(),
+            }
+        })
+    }
+
+    /// The first error of this type in the chain.
+    pub(super) fn find<T: StdError + 'static>(&self) -> Option<&T> {
+        self.chain().find_map(|error| error.downcast_ref())
+    }
+}
+
+impl fmt::Display for RootCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.chain().last() {
+            Some(error) => fmt::Display::fmt(error, f),
+            None => fmt::Display::fmt(&self.0, f),
+        }
+    }
+}
+
+impl StdError for RootCause {}
+
+impl RegistryError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        let check_credentials = |given: &Given| match given {
+            Given::Yes => "check `source.registry.username` and `source.registry.password`",
+            Given::No => "give `source.registry.username` and `source.registry.password`",
+        };
+        Some(match self {
+            Self::BadCaCert { .. } => {
+                "each entry is the text of a PEM file, with its BEGIN CERTIFICATE and END CERTIFICATE lines".to_owned()
+            }
+            Self::BadHost { .. } => {
+                "`source.registry.repository` is host[:port]/name, such as registry.example.com/acme/app".to_owned()
+            }
+            Self::NoClient { .. } => {
+                "are there certificates in /etc/ssl/certs, and are the proxy settings of the environment addresses?"
+                    .to_owned()
+            }
+            Self::Unreachable { .. } => {
+                "check the host and port in `source.registry.repository`, and whether the worker needs a proxy to reach it"
+                    .to_owned()
+            }
+            Self::TlsUntrusted { .. } => {
+                "put the certificate of the authority that signed the registry's certificate into `source.registry.ca_certs`"
+                    .to_owned()
+            }
+            Self::SpeaksHttp { .. } => {
+                "if it is meant to have no TLS, set `source.registry.insecure: true`".to_owned()
+            }
+            Self::SpeaksHttps { .. } => "take `insecure: true` out of `source.registry`".to_owned(),
+            Self::Unauthorized { credentials, .. } | Self::TokenRefused { credentials, .. } => {
+                check_credentials(credentials).to_owned()
+            }
+            Self::Denied { credentials: Given::No, .. } => check_credentials(&Given::No).to_owned(),
+            Self::Denied { credentials: Given::Yes, access, repository, .. } => {
+                format!("give the account in `source.registry.username` {access} access to {repository}")
+            }
+            Self::TooManyRequests { .. } => {
+                "wait, or use an account with a higher limit in `source.registry.username`".to_owned()
+            }
+            Self::NoPlatform { .. } => "build the image for linux/amd64".to_owned(),
+            Self::Interrupted { .. }
+            | Self::Stalled { .. }
+            | Self::TlsRefused { .. }
+            | Self::BadChallenge { .. }
+            | Self::Server { .. }
+            | Self::Unexpected { .. }
+            | Self::BadRedirect { .. }
+            | Self::BadAnswer { .. }
+            | Self::BadPage { .. }
+            | Self::DigestMismatch { .. }
+            | Self::SizeMismatch { .. }
+            | Self::TooLarge { .. }
+            | Self::NotAnImage { .. }
+            | Self::Incomplete { .. }
+            | Self::BadManifest { .. } => return None,
+        })
+    }
+
+    /// What the server answered, if it did.
+    pub fn answer(&self) -> Option<&Answer> {
+        match self {
+            Self::Unauthorized { answer, .. }
+            | Self::Denied { answer, .. }
+            | Self::TokenRefused { answer, .. }
+            | Self::TooManyRequests { answer, .. }
+            | Self::Server { answer, .. }
+            | Self::Unexpected { answer, .. } => Some(answer),
+            Self::BadCaCert { .. }
+            | Self::BadHost { .. }
+            | Self::NoClient { .. }
+            | Self::Unreachable { .. }
+            | Self::Interrupted { .. }
+            | Self::Stalled { .. }
+            | Self::TlsUntrusted { .. }
+            | Self::TlsRefused { .. }
+            | Self::SpeaksHttp { .. }
+            | Self::SpeaksHttps { .. }
+            | Self::BadChallenge { .. }
+            | Self::BadRedirect { .. }
+            | Self::BadAnswer { .. }
+            | Self::BadPage { .. }
+            | Self::DigestMismatch { .. }
+            | Self::SizeMismatch { .. }
+            | Self::TooLarge { .. }
+            | Self::NotAnImage { .. }
+            | Self::NoPlatform { .. }
+            | Self::Incomplete { .. }
+            | Self::BadManifest { .. } => None,
+        }
+    }
+
+    /// Whether the same request may do better in a moment.
+    pub(super) fn passing(&self) -> Passing {
+        match self {
+            Self::Unreachable { .. } | Self::Interrupted { .. } | Self::Stalled { .. } => Passing::Soon,
+            Self::TooManyRequests { retry_after, .. } | Self::Server { retry_after, .. } => match retry_after {
+                Some(wait) => Passing::After(*wait),
+                None => Passing::Soon,
+            },
+            Self::BadCaCert { .. }
+            | Self::BadHost { .. }
+            | Self::NoClient { .. }
+            | Self::TlsUntrusted { .. }
+            | Self::TlsRefused { .. }
+            | Self::SpeaksHttp { .. }
+            | Self::SpeaksHttps { .. }
+            | Self::Unauthorized { .. }
+            | Self::Denied { .. }
+            | Self::TokenRefused { .. }
+            | Self::BadChallenge { .. }
+            | Self::Unexpected { .. }
+            | Self::BadRedirect { .. }
+            | Self::BadAnswer { .. }
+            | Self::BadPage { .. }
+            | Self::DigestMismatch { .. }
+            | Self::SizeMismatch { .. }
+            | Self::TooLarge { .. }
+            | Self::NotAnImage { .. }
+            | Self::NoPlatform { .. }
+            | Self::Incomplete { .. }
+            | Self::BadManifest { .. } => Passing::Not,
+        }
+    }
+}
+
+/// Whether an error may be gone when the same is asked again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Passing {
+    /// It will be the same.
+    Not,
+    /// In a moment.
+    Soon,
+    /// When the server says.
+    After(Duration),
+}
+
+/// An address for eyes: without user info, and with those keys of the query that never hold a secret.
+pub(super) fn shown(url: &Url) -> String {
+    let mut shown = url.clone();
+    // Both fail only for addresses without a host, which have no user info.
+    let _ = shown.set_username("");
+    let _ = shown.set_password(None);
+    shown.set_fragment(None);
+    let harmless = |key: &str| matches!(key, "n" | "last" | "digest");
+    let query: Vec<_> = url.query_pairs().filter(|(key, _)| harmless(key)).collect();
+    shown.set_query(None);
+    if !query.is_empty() {
+        shown.query_pairs_mut().extend_pairs(query);
+    }
+    shown.into()
+}

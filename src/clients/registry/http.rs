@@ -1,0 +1,553 @@
+//! One request and its answer: connecting, identifying, redirects, retries, limits.
+
+use std::fmt;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::{Certificate, Method, Response, StatusCode};
+use serde::Deserialize;
+use url::Url;
+
+use crate::request::{RegistrySource, RegistryTransport};
+use crate::say::Say;
+
+use super::auth::{self, Auth};
+use super::error::{Answer, Given, Passing, RegistryError, RootCause, Server, Silence, shown};
+
+/// How often one request is sent at most.
+const TRIES: u32 = 4;
+/// The pause before the first retry; each further one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// The longest pause that a registry may ask for. It is longer than the minute in which limits are usually counted.
+const LONGEST_PAUSE: Duration = Duration::from_secs(90);
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// How long nothing may come while we read.
+const READ_STALL: Duration = Duration::from_secs(60);
+/// How long nothing may come while a registry does what changes it. To give up early would be harmful: a registry
+/// looks at all its tags for one DELETE, and some stop half way when the client is gone.
+///
+/// Fact: registry-deletion, danger 21.
+const WRITE_STALL: Duration = Duration::from_secs(300);
+/// How many redirects of one read are followed.
+const REDIRECTS: u32 = 5;
+/// The most bytes of a refusal that are read.
+const REFUSAL_LIMIT: usize = 64 << 10;
+/// The most characters of a refusal that are shown.
+const MESSAGE_LIMIT: usize = 300;
+
+/// What a request needs the right for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// To read.
+    Read,
+    /// To read and to write.
+    Write,
+    /// To delete.
+    Delete,
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Delete => "delete",
+        })
+    }
+}
+
+/// One request.
+pub(super) struct Ask {
+    /// What it is for, in the words of the user: `read registry.example/acme/app:v1`.
+    pub(super) what: String,
+    pub(super) method: Method,
+    pub(super) url: Url,
+    pub(super) access: Access,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Option<Bytes>,
+}
+
+impl Ask {
+    pub(super) fn new(what: impl Into<String>, method: Method, url: Url, access: Access) -> Self {
+        Self { what: what.into(), method, url, access, headers: HeaderMap::new(), body: None }
+    }
+
+    pub(super) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    pub(super) fn with_body(mut self, body: Bytes) -> Self {
+        self.body = Some(body);
+        self
+    }
+
+    fn only_reads(&self) -> bool {
+        self.method == Method::GET || self.method == Method::HEAD
+    }
+
+    fn stall(&self) -> Duration {
+        if self.only_reads() { READ_STALL } else { WRITE_STALL }
+    }
+}
+
+/// A whole answer with a status that is not passing.
+pub(super) struct Whole {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) bytes: Bytes,
+}
+
+/// The connections to one registry.
+pub(super) struct Http {
+    plain: OnceLock<reqwest::Client>,
+    /// Made when it is first needed: it reads the certificates of the system, which takes longer than a request.
+    tls: OnceLock<reqwest::Client>,
+    authorities: Vec<Certificate>,
+    base: Url,
+    repository: String,
+    auth: Auth,
+    say: Say,
+    first_pause: Duration,
+}
+
+impl Http {
+    /// `host` is where the registry is reached, `repository` the name in it.
+    pub(super) fn new(host: &str, repository: &str, source: &RegistrySource, say: &Say) -> Result<Self, RegistryError> {
+        let scheme = match source.transport {
+            RegistryTransport::Https => "https",
+            RegistryTransport::Http => "http",
+        };
+        let base = Url::parse(&format!("{scheme}://{host}/v2/{repository}/"))
+            .map_err(|error| RegistryError::BadHost { registry: host.to_owned(), source: error })?;
+        Ok(Self {
+            plain: OnceLock::new(),
+            tls: OnceLock::new(),
+            authorities: authorities(&source.ca_certs)?,
+            base,
+            repository: format!("{host}/{repository}"),
+            auth: Auth::new(repository, source.credentials.clone()),
+            say: say.clone(),
+            first_pause: FIRST_PAUSE,
+        })
+    }
+
+    #[cfg(test)]
+    pub(super) fn without_patience(&mut self) {
+        self.first_pause = Duration::from_millis(1);
+    }
+
+    /// An address below the repository. `parts` are digests, tags and words of the protocol: nothing that needs escaping.
+    pub(super) fn url(&self, parts: &[&str]) -> Url {
+        let mut url = self.base.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(parts);
+        }
+        url
+    }
+
+    /// Sends a request, again while it fails for a reason that passes, and reads the answer.
+    pub(super) async fn ask(&self, ask: &Ask, limit: u64) -> Result<Whole, RegistryError> {
+        if ask.method == Method::DELETE {
+            // Never again: the first one may have worked, and what is there now may be somebody's new push.
+            return self.ask_once(ask, limit).await;
+        }
+        let mut patience = self.patience();
+        loop {
+            match self.ask_once(ask, limit).await {
+                Ok(whole) => return Ok(whole),
+                Err(error) => patience.wait(&ask.what, error).await?,
+            }
+        }
+    }
+
+    /// Sends a request once and reads the answer.
+    pub(super) async fn ask_once(&self, ask: &Ask, limit: u64) -> Result<Whole, RegistryError> {
+        let response = self.response(ask).await?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let bytes = match ask.method {
+            Method::HEAD => Bytes::new(),
+            _ => self.body(ask, response, limit).await?,
+        };
+        Ok(Whole { status, headers, bytes })
+    }
+
+    /// Sends a request, again while it fails for a reason that passes, and gives the answer with its body unread.
+    pub(super) async fn open(&self, ask: &Ask) -> Result<Response, RegistryError> {
+        let mut patience = self.patience();
+        let response = loop {
+            match self.response(ask).await {
+                Ok(response) => break response,
+                Err(error) => patience.wait(&ask.what, error).await?,
+            }
+        };
+        if response.status() == StatusCode::OK {
+            return Ok(response);
+        }
+        let (status, headers) = (response.status(), response.headers().clone());
+        let bytes = self.refusal(response).await;
+        Err(self.refused(ask, &Whole { status, headers, bytes }))
+    }
+
+    /// The patience for one thing that is wanted.
+    pub(super) fn patience(&self) -> Patience<'_> {
+        Patience { say: &self.say, tried: 1, pause: self.first_pause }
+    }
+
+    /// The answer to one request, after identification and redirects. A status that passes is an error.
+    async fn response(&self, ask: &Ask) -> Result<Response, RegistryError> {
+        let response = self.authorized(ask).await?;
+        let response = if ask.only_reads() { self.redirected(ask, response).await? } else { response };
+        let passing = matches!(response.status().as_u16(), 408 | 425 | 429 | 500 | 502 | 503 | 504);
+        if !passing {
+            return Ok(response);
+        }
+        let (answer, retry_after) = self.answer(ask, Server::Registry, response).await;
+        let what = ask.what.clone();
+        Err(match answer.status {
+            429 => RegistryError::TooManyRequests { what, retry_after, answer },
+            _ => RegistryError::Server { what, retry_after, answer },
+        })
+    }
+
+    async fn authorized(&self, ask: &Ask) -> Result<Response, RegistryError> {
+        let header = self.auth.header(self, ask).await?;
+        let response = self.transmit(ask, header.as_ref()).await?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return Ok(response);
+        }
+        match self.auth.after_refusal(self, ask, response.headers(), header.as_ref()).await? {
+            Some(better) => self.transmit(ask, Some(&better)).await,
+            None => Ok(response),
+        }
+    }
+
+    /// Follows the redirects of a read. Who is not the registry gets no credentials.
+    async fn redirected(&self, ask: &Ask, mut response: Response) -> Result<Response, RegistryError> {
+        let mut at = ask.url.clone();
+        for _ in 0..REDIRECTS {
+            if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+                return Ok(response);
+            }
+            let refuse = |why| RegistryError::BadRedirect { what: ask.what.clone(), url: shown(&at), why };
+            let target = location(&at, response.headers()).ok_or_else(|| refuse("it does not say where to"))?;
+            match (at.scheme(), target.scheme()) {
+                (_, "https") | ("http", "http") => {}
+                (_, "http") => return Err(refuse("it leads from https to plain http")),
+                _ => return Err(refuse("it leads neither to https nor to http")),
+            }
+            if at.scheme() != target.scheme() && at.host() == target.host() && self.is_ours(&at) {
+                return Err(RegistryError::SpeaksHttps { what: ask.what.clone(), host: authority(&at) });
+            }
+            let next = Ask {
+                what: ask.what.clone(),
+                method: ask.method.clone(),
+                url: target.clone(),
+                access: ask.access,
+                headers: ask.headers.clone(),
+                body: None,
+            };
+            response =
+                if self.is_ours(&target) { self.authorized(&next).await? } else { self.transmit(&next, None).await? };
+            at = target;
+        }
+        Err(RegistryError::BadRedirect { what: ask.what.clone(), url: shown(&ask.url), why: "it leads on and on" })
+    }
+
+    /// Whether an address is the registry's own, so that it may have our credentials.
+    pub(super) fn is_ours(&self, url: &Url) -> bool {
+        url.origin() == self.base.origin()
+    }
+
+    /// Sends one request with these credentials, and waits for the head of the answer.
+    pub(super) async fn transmit(
+        &self,
+        ask: &Ask,
+        credentials: Option<&HeaderValue>,
+    ) -> Result<Response, RegistryError> {
+        let mut request = self.client(ask)?.request(ask.method.clone(), ask.url.clone()).headers(ask.headers.clone());
+        if let Some(value) = credentials {
+            request = request.header(AUTHORIZATION, value);
+        }
+        if let Some(body) = &ask.body {
+            request = request.body(body.clone());
+        }
+        match tokio::time::timeout(ask.stall(), request.send()).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(silence(ask, error)),
+            Err(_) => Err(stalled(ask)),
+        }
+    }
+
+    fn client(&self, ask: &Ask) -> Result<&reqwest::Client, RegistryError> {
+        let over_tls = ask.url.scheme() == "https";
+        let slot = if over_tls { &self.tls } else { &self.plain };
+        if let Some(client) = slot.get() {
+            return Ok(client);
+        }
+        let builder = reqwest::Client::builder()
+            .user_agent(concat!("git-image/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .connect_timeout(CONNECT_LIMIT);
+        let builder = if over_tls {
+            builder.tls_certs_merge(self.authorities.iter().cloned())
+        } else {
+            builder.tls_certs_only([])
+        };
+        let client = builder
+            .build()
+            .map_err(|error| RegistryError::NoClient { what: ask.what.clone(), source: RootCause::new(error) })?;
+        Ok(slot.get_or_init(|| client))
+    }
+
+    /// The body of an answer, up to a limit.
+    pub(super) async fn body(&self, ask: &Ask, mut response: Response, limit: u64) -> Result<Bytes, RegistryError> {
+        let too_large = || RegistryError::TooLarge { what: ask.what.clone(), limit };
+        if response.content_length().is_some_and(|length| length > limit) {
+            return Err(too_large());
+        }
+        let mut bytes = BytesMut::new();
+        while let Some(chunk) = chunk(ask, &mut response).await? {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() as u64 > limit {
+                return Err(too_large());
+            }
+        }
+        Ok(bytes.freeze())
+    }
+
+    /// The beginning of a refusal's body. A body that breaks off is no reason to lose the refusal.
+    async fn refusal(&self, mut response: Response) -> Bytes {
+        let mut bytes = BytesMut::new();
+        while bytes.len() < REFUSAL_LIMIT {
+            match tokio::time::timeout(READ_STALL, response.chunk()).await {
+                Ok(Ok(Some(chunk))) => bytes.extend_from_slice(&chunk),
+                Ok(Ok(None) | Err(_)) | Err(_) => break,
+            }
+        }
+        bytes.freeze()
+    }
+
+    /// What a server said instead of what was asked for, and how long it wants us to wait.
+    pub(super) async fn answer(
+        &self,
+        ask: &Ask,
+        server: Server,
+        response: Response,
+    ) -> (Box<Answer>, Option<Duration>) {
+        let (status, headers) = (response.status(), response.headers().clone());
+        let bytes = self.refusal(response).await;
+        (answer(ask, server, status, &headers, &bytes), retry_after(&headers))
+    }
+
+    /// The error for an answer that is not the one that was asked for.
+    pub(super) fn refused(&self, ask: &Ask, whole: &Whole) -> RegistryError {
+        let answer = answer(ask, Server::Registry, whole.status, &whole.headers, &whole.bytes);
+        let (what, credentials) = (ask.what.clone(), self.auth.given());
+        let denied = |what, answer| RegistryError::Denied {
+            what,
+            access: ask.access,
+            repository: self.repository.clone(),
+            credentials,
+            answer,
+        };
+        match answer.status {
+            401 if auth::lacks_scope(&whole.headers) && credentials == Given::Yes => denied(what, answer),
+            401 => RegistryError::Unauthorized { what, credentials, answer },
+            403 => denied(what, answer),
+            400 if wants_tls(ask, &answer, &whole.bytes) => {
+                RegistryError::SpeaksHttps { what, host: authority(&ask.url) }
+            }
+            _ => RegistryError::Unexpected { what, answer },
+        }
+    }
+}
+
+/// How often and how long we wait for one thing.
+pub(super) struct Patience<'h> {
+    say: &'h Say,
+    tried: u32,
+    pause: Duration,
+}
+
+impl Patience<'_> {
+    /// Waits after an error that passes, and says so. Any other error, or one too many, is given back.
+    pub(super) async fn wait(&mut self, what: &str, error: RegistryError) -> Result<(), RegistryError> {
+        let wait = match error.passing() {
+            Passing::Soon => self.pause,
+            Passing::After(wait) if wait <= LONGEST_PAUSE => wait.max(self.pause),
+            Passing::After(_) | Passing::Not => return Err(error),
+        };
+        if self.tried >= TRIES {
+            return Err(error);
+        }
+        let why = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+        self.tried += 1;
+        self.pause *= 2;
+        self.say.line(format_args!(
+            "cannot {what} yet: {why}; trying again in {:.1} s ({} of {TRIES})",
+            wait.as_secs_f64(),
+            self.tried,
+        ));
+        tokio::time::sleep(wait).await;
+        Ok(())
+    }
+}
+
+/// The next part of a body; `None` at its end.
+pub(super) async fn chunk(ask: &Ask, response: &mut Response) -> Result<Option<Bytes>, RegistryError> {
+    match tokio::time::timeout(READ_STALL, response.chunk()).await {
+        Ok(Ok(chunk)) => Ok(chunk),
+        Ok(Err(error)) => {
+            Err(RegistryError::Interrupted { what: ask.what.clone(), source: silent(ask, RootCause::new(error)) })
+        }
+        Err(_) => Err(RegistryError::Stalled {
+            what: ask.what.clone(),
+            method: ask.method.clone(),
+            url: shown(&ask.url),
+            waited: READ_STALL,
+        }),
+    }
+}
+
+/// Where `Location` leads from an address.
+pub(super) fn location(from: &Url, headers: &HeaderMap) -> Option<Url> {
+    from.join(headers.get(LOCATION)?.to_str().ok()?).ok()
+}
+
+/// The code of the first error in a body of the protocol.
+pub(super) fn code(bytes: &[u8]) -> Option<String> {
+    errors(bytes).and_then(|(code, _)| code)
+}
+
+fn authorities(pems: &[String]) -> Result<Vec<Certificate>, RegistryError> {
+    let mut all = Vec::new();
+    for (pem, position) in pems.iter().zip(1..) {
+        let bad = |source| RegistryError::BadCaCert { position, source };
+        let mut these = Certificate::from_pem_bundle(pem.as_bytes()).map_err(|error| bad(Some(error)))?;
+        if these.is_empty() {
+            return Err(bad(None));
+        }
+        all.append(&mut these);
+    }
+    Ok(all)
+}
+
+/// Host and port, as a user writes them.
+fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+fn stalled(ask: &Ask) -> RegistryError {
+    RegistryError::Stalled {
+        what: ask.what.clone(),
+        method: ask.method.clone(),
+        url: shown(&ask.url),
+        waited: ask.stall(),
+    }
+}
+
+fn silent(ask: &Ask, source: RootCause) -> Silence {
+    Silence { method: ask.method.clone(), url: shown(&ask.url), source }
+}
+
+/// The error for a request that got no answer.
+fn silence(ask: &Ask, error: reqwest::Error) -> RegistryError {
+    use rustls::{CertificateError, Error as Tls};
+    let (what, connecting) = (ask.what.clone(), error.is_connect());
+    let cause = RootCause::new(error);
+    let not_http = cause.find::<hyper::Error>().is_some_and(hyper::Error::is_parse);
+    match cause.find::<Tls>() {
+        Some(Tls::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            RegistryError::TlsUntrusted { what, source: silent(ask, cause) }
+        }
+        Some(Tls::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => {
+            RegistryError::SpeaksHttp { what, host: authority(&ask.url) }
+        }
+        Some(_) => RegistryError::TlsRefused { what, source: silent(ask, cause) },
+        // A TLS server answers a plain request with an alert, which is no HTTP.
+        None if not_http && ask.url.scheme() == "http" => {
+            RegistryError::SpeaksHttps { what, host: authority(&ask.url) }
+        }
+        None if connecting => RegistryError::Unreachable { what, source: silent(ask, cause) },
+        None => RegistryError::Interrupted { what, source: silent(ask, cause) },
+    }
+}
+
+/// Whether a server says in plain http that it wants https. There is no code for it: Go's and nginx's servers say it
+/// in words.
+fn wants_tls(ask: &Ask, answer: &Answer, bytes: &[u8]) -> bool {
+    ask.url.scheme() == "http"
+        && answer.code.is_none()
+        && String::from_utf8_lossy(bytes).to_ascii_uppercase().contains("HTTPS")
+}
+
+fn answer(ask: &Ask, server: Server, status: StatusCode, headers: &HeaderMap, bytes: &[u8]) -> Box<Answer> {
+    let (code, message) = errors(bytes).unwrap_or_else(|| (None, plain_text(headers, bytes)));
+    Box::new(Answer {
+        server,
+        method: ask.method.clone(),
+        url: shown(&ask.url),
+        status: status.as_u16(),
+        code: code.and_then(|code| tidy(&code)),
+        message: message.and_then(|message| tidy(&message)),
+    })
+}
+
+/// Code and message of the first error in a body of the protocol; a token server has `details` for the same.
+///
+/// Fact: distribution-spec 1.1, "Error Codes".
+fn errors(bytes: &[u8]) -> Option<(Option<String>, Option<String>)> {
+    #[derive(Deserialize)]
+    struct Body {
+        errors: Option<Vec<One>>,
+        details: Option<String>,
+        message: Option<String>,
+    }
+    #[derive(Deserialize)]
+    struct One {
+        code: Option<String>,
+        message: Option<String>,
+    }
+    let Body { errors, details, message } = serde_json::from_slice(bytes).ok()?;
+    match errors.unwrap_or_default().into_iter().next() {
+        Some(One { code, message }) => Some((code, message)),
+        None => Some((None, details.or(message))),
+    }
+}
+
+/// The body when it is meant for eyes. A page of HTML says less than the status.
+fn plain_text(headers: &HeaderMap, bytes: &[u8]) -> Option<String> {
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    kind.starts_with("text/plain").then(|| String::from_utf8_lossy(bytes).into_owned())
+}
+
+/// A text of a server as one line of bearable length, without control characters.
+fn tidy(text: &str) -> Option<String> {
+    let words: Vec<&str> =
+        text.split(|c: char| c.is_control() || c.is_whitespace()).filter(|word| !word.is_empty()).collect();
+    let line = words.join(" ");
+    let short = match line.char_indices().nth(MESSAGE_LIMIT) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    };
+    (!short.is_empty()).then_some(short)
+}
+
+/// How long a server wants us to wait. A date is compared with the server's own clock, which it sends along.
+///
+/// Fact: RFC 9110, section 10.2.3.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let wanted = text(RETRY_AFTER)?;
+    if let Ok(seconds) = wanted.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = |text: &str| jiff::fmt::rfc2822::parse(text).ok().map(|date| date.timestamp());
+    let span = date(wanted)?.duration_since(date(text(DATE)?)?);
+    Some(span.try_into().unwrap_or_default())
+}

@@ -120,8 +120,9 @@ impl Registry {
             StatusCode::NOT_FOUND if text(&head.headers, &CONTENT_TYPE).is_some_and(|kind| kind.contains("json")) => {
                 return Ok(None);
             }
-            StatusCode::NOT_FOUND => {}
-            _ => return Err(self.http.refused(&ask, &head)),
+            StatusCode::UNAUTHORIZED => return Err(self.http.refused(&ask, &head)),
+            // The answer to a GET says why.
+            _ => {}
         }
         let manifest = self.manifest(at).await?;
         Ok(manifest.map(|Manifest { digest, media_type, bytes }| Descriptor {
@@ -356,6 +357,13 @@ impl Registry {
             url: error::shown(&begin.url),
             why: "does not say where to upload to".to_owned(),
         })?;
+        if begin.url.scheme() == "https" && upload.scheme() != "https" {
+            return Err(RegistryError::BadAnswer {
+                what: what.to_owned(),
+                url: error::shown(&begin.url),
+                why: format!("sends the upload from https to {}", upload.scheme()),
+            });
+        }
         // The address has a query of the registry's own, which must stay.
         upload.query_pairs_mut().append_pair("digest", &digest);
         let put = Ask::new(what, Method::PUT, upload, Access::Write)

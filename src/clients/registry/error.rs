@@ -334,7 +334,7 @@ impl StdError for Answer {}
 
 /// A request that got no answer, or only a part of one.
 #[derive(Debug, thiserror::Error)]
-#[error("{method} {url} got no whole answer")]
+#[error("{method} {url} failed")]
 pub struct Silence {
     /// The method.
     pub method: Method,
@@ -442,6 +442,13 @@ impl RegistryError {
             | Self::Incomplete { .. }
             | Self::BadManifest { .. } => return None,
         })
+    }
+
+    /// The causes in one line; without any, the error itself.
+    pub(super) fn why(&self) -> String {
+        let causes = std::iter::successors(self.source(), |error| (*error).source()).map(ToString::to_string);
+        let line = causes.collect::<Vec<_>>().join(": ");
+        if line.is_empty() { self.to_string() } else { line }
     }
 
     /// What the server answered, if it did.

@@ -95,6 +95,8 @@ impl Ask {
 
 /// A whole answer with a status that is not passing.
 pub(super) struct Whole {
+    /// Who answered in the end: after redirects it is not who was asked.
+    pub(super) url: Url,
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) bytes: Bytes,
@@ -166,12 +168,12 @@ impl Http {
     /// Sends a request once and reads the answer.
     pub(super) async fn ask_once(&self, ask: &Ask, limit: u64) -> Result<Whole, RegistryError> {
         let response = self.response(ask).await?;
-        let (status, headers) = (response.status(), response.headers().clone());
+        let (url, status, headers) = (response.url().clone(), response.status(), response.headers().clone());
         let bytes = match ask.method {
             Method::HEAD => Bytes::new(),
             _ => self.body(ask, response, limit).await?,
         };
-        Ok(Whole { status, headers, bytes })
+        Ok(Whole { url, status, headers, bytes })
     }
 
     /// Sends a request, again while it fails for a reason that passes, and gives the answer with its body unread.
@@ -186,9 +188,8 @@ impl Http {
         if response.status() == StatusCode::OK {
             return Ok(response);
         }
-        let (status, headers) = (response.status(), response.headers().clone());
-        let bytes = self.refusal(response).await;
-        Err(self.refused(ask, &Whole { status, headers, bytes }))
+        let whole = self.refusal(response).await;
+        Err(self.refused(ask, &whole))
     }
 
     /// The patience for one thing that is wanted.
@@ -212,7 +213,11 @@ impl Http {
         })
     }
 
+    /// Sends a request with our credentials, if it goes to the registry itself; a token that is refused is renewed once.
     async fn authorized(&self, ask: &Ask) -> Result<Response, RegistryError> {
+        if !self.is_ours(&ask.url) {
+            return self.transmit(ask, None).await;
+        }
         let header = self.auth.header(self, ask).await?;
         let response = self.transmit(ask, header.as_ref()).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
@@ -224,7 +229,7 @@ impl Http {
         }
     }
 
-    /// Follows the redirects of a read. Who is not the registry gets no credentials.
+    /// Follows the redirects of a read.
     async fn redirected(&self, ask: &Ask, mut response: Response) -> Result<Response, RegistryError> {
         let mut at = ask.url.clone();
         for _ in 0..REDIRECTS {
@@ -249,15 +254,14 @@ impl Http {
                 headers: ask.headers.clone(),
                 body: None,
             };
-            response =
-                if self.is_ours(&target) { self.authorized(&next).await? } else { self.transmit(&next, None).await? };
+            response = self.authorized(&next).await?;
             at = target;
         }
         Err(RegistryError::BadRedirect { what: ask.what.clone(), url: shown(&ask.url), why: "it leads on and on" })
     }
 
     /// Whether an address is the registry's own, so that it may have our credentials.
-    pub(super) fn is_ours(&self, url: &Url) -> bool {
+    fn is_ours(&self, url: &Url) -> bool {
         url.origin() == self.base.origin()
     }
 
@@ -319,8 +323,9 @@ impl Http {
         Ok(bytes.freeze())
     }
 
-    /// The beginning of a refusal's body. A body that breaks off is no reason to lose the refusal.
-    async fn refusal(&self, mut response: Response) -> Bytes {
+    /// A refusal with the beginning of its body. A body that breaks off is no reason to lose the refusal.
+    async fn refusal(&self, mut response: Response) -> Whole {
+        let (url, status, headers) = (response.url().clone(), response.status(), response.headers().clone());
         let mut bytes = BytesMut::new();
         while bytes.len() < REFUSAL_LIMIT {
             match tokio::time::timeout(READ_STALL, response.chunk()).await {
@@ -328,7 +333,7 @@ impl Http {
                 Ok(Ok(None) | Err(_)) | Err(_) => break,
             }
         }
-        bytes.freeze()
+        Whole { url, status, headers, bytes: bytes.freeze() }
     }
 
     /// What a server said instead of what was asked for, and how long it wants us to wait.
@@ -338,14 +343,13 @@ impl Http {
         server: Server,
         response: Response,
     ) -> (Box<Answer>, Option<Duration>) {
-        let (status, headers) = (response.status(), response.headers().clone());
-        let bytes = self.refusal(response).await;
-        (answer(ask, server, status, &headers, &bytes), retry_after(&headers))
+        let whole = self.refusal(response).await;
+        (answer(ask, server, &whole), retry_after(&whole.headers))
     }
 
     /// The error for an answer that is not the one that was asked for.
     pub(super) fn refused(&self, ask: &Ask, whole: &Whole) -> RegistryError {
-        let answer = answer(ask, Server::Registry, whole.status, &whole.headers, &whole.bytes);
+        let answer = answer(ask, Server::Registry, whole);
         let (what, credentials) = (ask.what.clone(), self.auth.given());
         let denied = |what, answer| RegistryError::Denied {
             what,
@@ -357,7 +361,8 @@ impl Http {
         match answer.status {
             401 if auth::lacks_scope(&whole.headers) && credentials == Given::Yes => denied(what, answer),
             401 => RegistryError::Unauthorized { what, credentials, answer },
-            403 => denied(what, answer),
+            // A server of blobs to which we were sent knows nothing of our account.
+            403 if self.is_ours(&whole.url) => denied(what, answer),
             400 if wants_tls(ask, &answer, &whole.bytes) => {
                 RegistryError::SpeaksHttps { what, host: authority(&ask.url) }
             }
@@ -384,7 +389,7 @@ impl Patience<'_> {
         if self.tried >= TRIES {
             return Err(error);
         }
-        let why = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+        let why = error.why();
         self.tried += 1;
         self.pause *= 2;
         self.say.line(format_args!(
@@ -486,13 +491,13 @@ fn wants_tls(ask: &Ask, answer: &Answer, bytes: &[u8]) -> bool {
         && String::from_utf8_lossy(bytes).to_ascii_uppercase().contains("HTTPS")
 }
 
-fn answer(ask: &Ask, server: Server, status: StatusCode, headers: &HeaderMap, bytes: &[u8]) -> Box<Answer> {
-    let (code, message) = errors(bytes).unwrap_or_else(|| (None, plain_text(headers, bytes)));
+fn answer(ask: &Ask, server: Server, whole: &Whole) -> Box<Answer> {
+    let (code, message) = errors(&whole.bytes).unwrap_or_else(|| (None, plain_text(&whole.headers, &whole.bytes)));
     Box::new(Answer {
         server,
         method: ask.method.clone(),
-        url: shown(&ask.url),
-        status: status.as_u16(),
+        url: shown(&whole.url),
+        status: whole.status.as_u16(),
         code: code.and_then(|code| tidy(&code)),
         message: message.and_then(|message| tidy(&message)),
     })

@@ -15,6 +15,8 @@ pub mod error;
 mod http;
 mod links;
 pub mod model;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeSet, HashSet};
 use std::pin::Pin;
@@ -512,26 +514,4 @@ fn tags_of_page(ask: &Ask, bytes: &[u8]) -> Result<Vec<String>, RegistryError> {
         why: format!("is not a list of tags: {error}"),
     })?;
     Ok(page.tags.unwrap_or_default())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_request_can_run_on_any_thread() {
-        fn sendable<T: Send>(_: T) {}
-        #[expect(dead_code, reason = "that it compiles is the test")]
-        fn all(registry: &Registry, at: At<'_>, descriptor: &Descriptor, tag: &Tag, manifest: &Manifest) {
-            sendable(registry.resolve(tag));
-            sendable(registry.manifest(at));
-            sendable(registry.image(at));
-            sendable(registry.blob(descriptor));
-            sendable(registry.stream_blob(descriptor));
-            sendable(registry.push_blob("", Bytes::new()));
-            sendable(registry.put_manifest(at, manifest));
-            sendable(registry.tags());
-            sendable(registry.delete(&descriptor.digest));
-        }
-    }
 }

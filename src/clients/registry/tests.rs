@@ -1,0 +1,554 @@
+//! The client against a server that lies, for answers that no honest registry gives on demand.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use futures_util::StreamExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+use crate::error::{Error, Report};
+use crate::names::Secret;
+use crate::request::{Credentials, RegistryTransport, RepositorySetting};
+
+#[test]
+fn every_request_can_run_on_any_thread() {
+    fn sendable<T: Send>(_: T) {}
+    #[expect(dead_code, reason = "that it compiles is the test")]
+    fn all(registry: &Registry, at: At<'_>, descriptor: &Descriptor, tag: &Tag, manifest: &Manifest) {
+        sendable(registry.resolve(tag));
+        sendable(registry.image(at));
+        sendable(registry.blob(descriptor));
+        sendable(registry.stream_blob(descriptor));
+        sendable(registry.push_blob("", Bytes::new()));
+        sendable(registry.put_manifest(at, manifest));
+        sendable(registry.tags());
+        sendable(registry.delete(&descriptor.digest));
+    }
+}
+
+/// One request, as the liar heard it.
+#[derive(Debug, Clone)]
+struct Heard {
+    /// Method and target: `GET /v2/…`.
+    line: String,
+    authorization: Option<String>,
+}
+
+/// A server that answers what its script says. The script is given every request so far; the last is the one to answer.
+struct Liar {
+    host: String,
+    heard: Arc<Mutex<Vec<Heard>>>,
+}
+
+impl Liar {
+    async fn start(script: impl Fn(&[Heard]) -> String + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let host = listener.local_addr().expect("it is bound").to_string();
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let hears = Arc::clone(&heard);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                serve(stream, &hears, &script).await;
+            }
+        });
+        Self { host, heard }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.heard().into_iter().map(|heard| heard.line).collect()
+    }
+
+    fn heard(&self) -> Vec<Heard> {
+        self.heard.lock().expect("no holder panics").clone()
+    }
+
+    fn registry(&self) -> Registry {
+        self.registry_with(None, &Say::new(std::io::sink()))
+    }
+
+    fn registry_of_alice(&self) -> Registry {
+        let credentials = Credentials { username: "alice".to_owned(), password: Secret::new("secret") };
+        self.registry_with(Some(credentials), &Say::new(std::io::sink()))
+    }
+
+    fn registry_with(&self, credentials: Option<Credentials>, say: &Say) -> Registry {
+        let repository: Repository = format!("{}/acme/app", self.host).parse().expect("it is a repository");
+        let source = RegistrySource {
+            repository: RepositorySetting::Whole(repository.clone()),
+            tag_prefix: String::new(),
+            credentials,
+            transport: RegistryTransport::Http,
+            ca_certs: Vec::new(),
+        };
+        let mut registry = Registry::new(&repository, &source, say).expect("the source is good");
+        Arc::get_mut(&mut registry.http).expect("nobody shares it yet").without_patience();
+        registry
+    }
+
+    /// The report of an error, with the port taken out.
+    fn report(&self, error: RegistryError) -> String {
+        Report(&Error::from(error)).to_string().replace(&self.host, "HOST")
+    }
+}
+
+async fn serve(mut stream: TcpStream, hears: &Mutex<Vec<Heard>>, script: &impl Fn(&[Heard]) -> String) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => return,
+        }
+    }
+    let head = String::from_utf8_lossy(&head).into_owned();
+    let header = |name: &str| {
+        head.lines().filter_map(|line| line.split_once(": ")).find(|(key, _)| key.eq_ignore_ascii_case(name))
+    };
+    let length = header("content-length").and_then(|(_, value)| value.parse().ok()).unwrap_or(0);
+    let mut body = vec![0; length];
+    if stream.read_exact(&mut body).await.is_err() {
+        return;
+    }
+    let line = head.lines().next().unwrap_or_default().trim_end_matches(" HTTP/1.1").to_owned();
+    let authorization = header("authorization").map(|(_, value)| value.to_owned());
+    let reply = {
+        let mut heard = hears.lock().expect("no holder panics");
+        heard.push(Heard { line, authorization });
+        script(&heard)
+    };
+    let _ = stream.write_all(reply.as_bytes()).await;
+    let _ = stream.shutdown().await;
+}
+
+fn reply(status: u16, headers: &[&str], body: &str) -> String {
+    let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+    format!("HTTP/1.1 {status} X\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
+}
+
+fn tag() -> Tag {
+    "v1".parse().expect("it is a tag")
+}
+
+fn blob_of(bytes: &[u8]) -> Descriptor {
+    Descriptor {
+        media_type: "application/octet-stream".to_owned(),
+        digest: Digest::of(bytes),
+        size: bytes.len() as u64,
+        platform: None,
+        annotations: Default::default(),
+    }
+}
+
+async fn read_stream(registry: &Registry, descriptor: &Descriptor) -> (Vec<u8>, Option<RegistryError>) {
+    let mut stream = registry.stream_blob(descriptor).await.expect("the head is good");
+    let mut bytes = Vec::new();
+    while let Some(part) = stream.next().await {
+        match part {
+            Ok(part) => bytes.extend_from_slice(&part),
+            Err(error) => return (bytes, Some(error)),
+        }
+    }
+    (bytes, None)
+}
+
+#[derive(Clone, Default)]
+struct Page(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Page {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("no holder panics").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+const TAGS: &str = r#"{"name":"acme/app","tags":["b","a"]}"#;
+
+#[tokio::test]
+async fn a_429_is_waited_for_as_long_as_the_registry_says_and_that_is_said() {
+    let limited = r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}"#;
+    let liar = Liar::start(move |heard| match heard.len() {
+        1 => reply(429, &["retry-after: 1"], limited),
+        _ => reply(200, &[], TAGS),
+    })
+    .await;
+    let page = Page::default();
+    let began = std::time::Instant::now();
+    let tags = liar.registry_with(None, &Say::new(page.clone())).tags().await.expect("the second try works");
+    assert_eq!(tags, ["a", "b"]);
+    assert!(began.elapsed() >= std::time::Duration::from_secs(1));
+    let said = String::from_utf8_lossy(&page.0.lock().expect("no holder panics")).replace(&liar.host, "HOST");
+    assert_eq!(
+        said,
+        "cannot list the tags of HOST/acme/app yet: the registry answered 429 TOOMANYREQUESTS: slow down \
+         (GET http://HOST/v2/acme/app/tags/list?n=1000); trying again in 1.0 s (2 of 4)\n"
+    );
+}
+
+#[tokio::test]
+async fn a_429_that_asks_for_an_hour_is_an_error_at_once() {
+    let liar = Liar::start(|_| reply(429, &["retry-after: 3600"], "")).await;
+    let error = liar.registry().tags().await.expect_err("nobody waits for an hour");
+    assert_eq!(
+        liar.report(error),
+        "error: cannot list the tags of HOST/acme/app\n\
+         cause: the registry answered 429 Too Many Requests (GET http://HOST/v2/acme/app/tags/list?n=1000)\n\
+         hint: wait, or use an account with a higher limit in `source.registry.username`"
+    );
+    assert_eq!(liar.lines().len(), 1);
+}
+
+#[tokio::test]
+async fn a_500_is_tried_again_and_four_of_them_are_an_error() {
+    let liar = Liar::start(|heard| if heard.len() < 4 { reply(500, &[], "") } else { reply(200, &[], TAGS) }).await;
+    assert_eq!(liar.registry().tags().await.expect("the fourth try works"), ["a", "b"]);
+
+    let liar = Liar::start(|_| reply(503, &["content-type: text/plain"], "back\nsoon\u{7}")).await;
+    let error = liar.registry().tags().await.expect_err("it never works");
+    assert_eq!(
+        liar.report(error),
+        "error: cannot list the tags of HOST/acme/app\n\
+         cause: the registry answered 503 Service Unavailable: back soon (GET http://HOST/v2/acme/app/tags/list?n=1000)"
+    );
+    assert_eq!(liar.lines().len(), 4);
+}
+
+#[tokio::test]
+async fn a_delete_is_never_repeated() {
+    let liar = Liar::start(|_| reply(500, &[], "")).await;
+    let digest = Digest::of(b"");
+    assert!(matches!(liar.registry().delete(&digest).await, Err(RegistryError::Server { .. })));
+    assert_eq!(liar.lines(), [format!("DELETE /v2/acme/app/manifests/{digest}")]);
+
+    let liar = Liar::start(|_| String::new()).await;
+    assert!(matches!(liar.registry().delete(&digest).await, Err(RegistryError::Interrupted { .. })));
+    assert_eq!(liar.lines().len(), 1);
+}
+
+#[tokio::test]
+async fn a_delete_ends_as_the_registry_says() {
+    let error = |code: &str| format!(r#"{{"errors":[{{"code":"{code}"}}]}}"#);
+    let rows: [(u16, String, Option<Deleted>, Option<Deleted>); 6] = [
+        (202, String::new(), Some(Deleted::Gone), Some(Deleted::Gone)),
+        (404, error("MANIFEST_UNKNOWN"), Some(Deleted::WasNotThere), Some(Deleted::WasNotThere)),
+        (404, "404 page not found".to_owned(), None, None),
+        (405, error("UNSUPPORTED"), Some(Deleted::NotAllowed), Some(Deleted::NotAllowed)),
+        (400, error("UNSUPPORTED"), Some(Deleted::NotAllowed), Some(Deleted::NotAllowed)),
+        (400, error("DIGEST_INVALID"), None, Some(Deleted::NotAllowed)),
+    ];
+    for (status, body, by_digest, by_tag) in rows {
+        let row = format!("{status} {body}");
+        let liar = Liar::start(move |_| reply(status, &[], &body)).await;
+        assert_eq!(liar.registry().delete(&Digest::of(b"")).await.ok(), by_digest, "{row}");
+        assert_eq!(liar.registry().delete_tag(&tag()).await.ok(), by_tag, "{row}");
+    }
+}
+
+/// A registry that wants tokens, and the server that gives them, in one: the n-th token is `token-n`.
+async fn token_registry(good: impl Fn(&str) -> bool + Send + Sync + 'static) -> Liar {
+    let host = Arc::new(Mutex::new(String::new()));
+    let own = Arc::clone(&host);
+    let liar = Liar::start(move |heard| {
+        let now = heard.last().expect("there is one");
+        let given = heard.iter().filter(|request| request.line.starts_with("GET /token")).count();
+        if now.line.starts_with("GET /token") {
+            return reply(200, &[], &format!(r#"{{"token":"token-{given}","expires_in":300}}"#));
+        }
+        match now.authorization.as_deref().and_then(|value| value.strip_prefix("Bearer ")) {
+            Some(token) if good(token) => reply(200, &[], TAGS),
+            _ => {
+                let host = own.lock().expect("no holder panics");
+                let challenge = format!(
+                    r#"www-authenticate: Bearer realm="http://{host}/token",service="a, b",scope="repository:acme/app:pull""#
+                );
+                reply(401, &[&challenge], "")
+            }
+        }
+    })
+    .await;
+    liar.host.clone_into(&mut host.lock().expect("no holder panics"));
+    liar
+}
+
+#[tokio::test]
+async fn a_token_is_fetched_once_and_kept_and_basic_credentials_go_to_its_server_only_after() {
+    let liar = token_registry(|_| true).await;
+    let registry = liar.registry_of_alice();
+    registry.tags().await.expect("the token is good");
+    registry.tags().await.expect("the token is good");
+    let heard = liar.heard();
+    let requests: Vec<_> = heard.iter().map(|one| (one.line.as_str(), one.authorization.as_deref())).collect();
+    let (list, basic) = ("GET /v2/acme/app/tags/list?n=1000", Some("Basic YWxpY2U6c2VjcmV0"));
+    assert_eq!(
+        requests,
+        [
+            (list, basic),
+            ("GET /token?service=a%2C+b&scope=repository%3Aacme%2Fapp%3Apull", basic),
+            (list, Some("Bearer token-1")),
+            (list, Some("Bearer token-1")),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_token_that_is_refused_in_the_middle_is_renewed_once() {
+    let refused = Arc::new(Mutex::new(false));
+    let flag = Arc::clone(&refused);
+    let liar = token_registry(move |token| !(token == "token-1" && *flag.lock().expect("no holder panics"))).await;
+    let registry = liar.registry_of_alice();
+    registry.tags().await.expect("the token is good");
+    *refused.lock().expect("no holder panics") = true;
+    registry.tags().await.expect("a new token is fetched");
+    let fetched = liar.lines().iter().filter(|line| line.starts_with("GET /token")).count();
+    assert_eq!(fetched, 2);
+
+    let liar = token_registry(|_| false).await;
+    let error = liar.registry_of_alice().tags().await.expect_err("no token is good");
+    assert!(matches!(error, RegistryError::Unauthorized { .. }), "{error:?}");
+    assert_eq!(liar.lines().len(), 3);
+}
+
+#[tokio::test]
+async fn many_requests_at_once_fetch_one_token() {
+    let liar = token_registry(|_| true).await;
+    let registry = liar.registry_of_alice();
+    let answers = futures_util::future::join_all((0..20).map(|_| registry.tags())).await;
+    assert!(answers.iter().all(Result::is_ok));
+    assert_eq!(liar.lines().iter().filter(|line| line.starts_with("GET /token")).count(), 1);
+}
+
+#[tokio::test]
+async fn a_token_server_that_refuses_is_heard() {
+    let liar = Liar::start(|_| reply(401, &[r#"www-authenticate: Bearer realm="/token""#], "")).await;
+    let error = liar.registry_of_alice().tags().await.expect_err("the realm is no address");
+    assert_eq!(
+        liar.report(error),
+        "error: cannot list the tags of HOST/acme/app: the registry asks for credentials in a way that is not followed: \
+         the address of its token server is not a URL"
+    );
+
+    let tokens = Liar::start(|_| reply(401, &[], r#"{"details":"incorrect username or password"}"#)).await;
+    let realm = format!(r#"www-authenticate: Bearer realm="http://{}/token?account=x&key=hidden""#, tokens.host);
+    let liar = Liar::start(move |_| reply(401, &[&realm], "")).await;
+    let error = liar.registry_of_alice().tags().await.expect_err("the token is refused");
+    assert_eq!(
+        liar.report(error).replace(&tokens.host, "TOKENS"),
+        "error: cannot list the tags of HOST/acme/app: no token was given for it\n\
+         cause: the token server answered 401 Unauthorized: incorrect username or password (GET http://TOKENS/token)\n\
+         hint: check `source.registry.username` and `source.registry.password`"
+    );
+}
+
+#[tokio::test]
+async fn a_token_without_the_right_is_a_matter_of_access_not_of_the_password() {
+    let tokens = Liar::start(|_| reply(200, &[], r#"{"access_token":"t"}"#)).await;
+    let challenge = format!(
+        r#"www-authenticate: Bearer realm="http://{}/token",scope="repository:acme/app:delete",error="insufficient_scope""#,
+        tokens.host
+    );
+    let liar = Liar::start(move |_| reply(401, &[&challenge], "")).await;
+    let digest = Digest::of(b"");
+    let error = liar.registry_of_alice().delete(&digest).await.expect_err("the token has not the right");
+    assert_eq!(
+        liar.report(error),
+        format!(
+            "error: cannot delete HOST/acme/app@{digest}\n\
+             cause: the registry answered 401 Unauthorized (DELETE http://HOST/v2/acme/app/manifests/{digest})\n\
+             hint: give the account in `source.registry.username` delete access to HOST/acme/app"
+        )
+    );
+    assert_eq!(tokens.lines(), ["GET /token?scope=repository%3Aacme%2Fapp%3Adelete"]);
+
+    let liar =
+        Liar::start(|_| reply(403, &[], r#"{"errors":[{"code":"DENIED","message":"write access refused"}]}"#)).await;
+    let error = liar.registry_of_alice().push_blob("x", Bytes::new()).await.expect_err("it is denied");
+    assert_eq!(
+        liar.report(error),
+        format!(
+            "error: cannot push blob {digest} to HOST/acme/app\n\
+             cause: the registry answered 403 Forbidden (HEAD http://HOST/v2/acme/app/blobs/{digest})\n\
+             hint: give the account in `source.registry.username` write access to HOST/acme/app",
+            digest = Digest::of(b"")
+        )
+    );
+}
+
+#[tokio::test]
+async fn a_manifest_with_another_digest_is_refused() {
+    let digest = Digest::of(b"other");
+    let header = format!("docker-content-digest: {digest}");
+    let liar = Liar::start(move |_| reply(200, &[&header], "{}")).await;
+    for at in [At::Tag(&tag()), At::Digest(&digest)] {
+        let error = liar.registry().manifest(at).await.expect_err("the digest is wrong");
+        assert!(matches!(error, RegistryError::DigestMismatch { .. }), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_head_without_a_digest_is_made_up_for_by_a_get() {
+    let liar = Liar::start(|_| reply(200, &["content-type: application/vnd.oci.image.index.v1+json"], "{}")).await;
+    let found = liar.registry().resolve(&tag()).await.expect("the GET is good").expect("it is there");
+    assert_eq!((found.digest, found.size), (Digest::of(b"{}"), 2));
+    assert_eq!(found.media_type, "application/vnd.oci.image.index.v1+json");
+    assert_eq!(liar.lines(), ["HEAD /v2/acme/app/manifests/v1", "GET /v2/acme/app/manifests/v1"]);
+}
+
+#[tokio::test]
+async fn only_the_registrys_own_404_means_that_a_tag_is_not_there() {
+    let liar = Liar::start(|_| reply(404, &["content-type: application/json"], "")).await;
+    assert_eq!(liar.registry().resolve(&tag()).await.expect("it is an answer"), None);
+    assert_eq!(liar.lines().len(), 1);
+
+    let liar = Liar::start(|_| reply(404, &["content-type: text/html"], "<html>")).await;
+    let error = liar.registry().resolve(&tag()).await.expect_err("this is no registry");
+    assert_eq!(
+        liar.report(error),
+        "error: cannot read HOST/acme/app:v1\n\
+         cause: the registry answered 404 Not Found (GET http://HOST/v2/acme/app/manifests/v1)"
+    );
+}
+
+#[tokio::test]
+async fn a_blob_that_is_cut_off_or_wrong_ends_in_an_error() {
+    let whole = b"hello world";
+    let liar = Liar::start(|_| "HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\nhello".to_owned()).await;
+    let (bytes, error) = read_stream(&liar.registry(), &blob_of(whole)).await;
+    assert_eq!(bytes, b"hello");
+    assert!(matches!(error, Some(RegistryError::Interrupted { .. })), "{error:?}");
+
+    let rows = [("hello", "short"), ("hello world, and more", "long"), ("HELLO WORLD", "wrong")];
+    for (body, row) in rows {
+        let liar = Liar::start(move |_| reply(200, &[], body)).await;
+        let (bytes, error) = read_stream(&liar.registry(), &blob_of(whole)).await;
+        assert!(bytes.len() < whole.len(), "{row}: {bytes:?}");
+        let as_it_should = match row {
+            "wrong" => matches!(error, Some(RegistryError::DigestMismatch { .. })),
+            _ => matches!(error, Some(RegistryError::SizeMismatch { expected: 11, .. })),
+        };
+        assert!(as_it_should, "{row}: {error:?}");
+        assert!(liar.registry().blob(&blob_of(whole)).await.is_err(), "{row}");
+    }
+}
+
+#[tokio::test]
+async fn a_blob_may_be_elsewhere_and_our_credentials_stay_at_home() {
+    let elsewhere = Liar::start(|_| reply(200, &[], "hello world")).await;
+    let location = format!("location: http://{}/bucket/x?X-Amz-Signature=hidden", elsewhere.host);
+    let liar = Liar::start(move |_| reply(307, &[&location], "")).await;
+    let (bytes, error) = read_stream(&liar.registry_of_alice(), &blob_of(b"hello world")).await;
+    assert_eq!((bytes.as_slice(), error.is_none()), (&b"hello world"[..], true));
+    assert_eq!(liar.heard()[0].authorization.as_deref(), Some("Basic YWxpY2U6c2VjcmV0"));
+    let heard = elsewhere.heard();
+    assert_eq!(heard[0].line, "GET /bucket/x?X-Amz-Signature=hidden");
+    assert_eq!(heard[0].authorization, None);
+}
+
+#[tokio::test]
+async fn a_write_is_not_redirected_and_no_read_for_ever() {
+    let elsewhere = Liar::start(|_| reply(202, &[], "")).await;
+    let location = format!("location: http://{}/", elsewhere.host);
+    let liar = Liar::start(move |_| reply(307, &[&location], "")).await;
+    let error = liar.registry().delete(&Digest::of(b"")).await.expect_err("a redirect is no answer");
+    assert!(matches!(error, RegistryError::Unexpected { .. }), "{error:?}");
+    assert!(elsewhere.lines().is_empty());
+
+    let liar = Liar::start(|_| reply(307, &["location: /v2/acme/app/tags/list"], "")).await;
+    let error = liar.registry().tags().await.expect_err("it never ends");
+    assert!(matches!(error, RegistryError::BadRedirect { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_redirect_to_https_on_the_same_host_says_to_drop_insecure() {
+    let liar = Liar::start(|_| reply(301, &["location: https://127.0.0.1/v2/acme/app/tags/list"], "")).await;
+    let error = liar.registry().tags().await.expect_err("the source says http");
+    assert_eq!(
+        liar.report(error),
+        "error: cannot list the tags of HOST/acme/app: HOST speaks https, not plain http\n\
+         hint: take `insecure: true` out of `source.registry`"
+    );
+}
+
+#[tokio::test]
+async fn an_upload_elsewhere_gets_no_credentials() {
+    let elsewhere = Liar::start(|_| reply(201, &[], "")).await;
+    let location = format!("location: http://{}/upload?state=s", elsewhere.host);
+    let liar = Liar::start(move |heard| {
+        let now = heard.last().expect("there is one");
+        if now.line.starts_with("POST") { reply(202, &[&location], "") } else { reply(404, &[], "") }
+    })
+    .await;
+    liar.registry_of_alice().push_blob("x", Bytes::from_static(b"x")).await.expect("it is taken");
+    let heard = elsewhere.heard();
+    let digest = Digest::of(b"x").to_string().replace(':', "%3A");
+    assert_eq!(heard[0].line, format!("PUT /upload?state=s&digest={digest}"));
+    assert_eq!(heard[0].authorization, None);
+}
+
+#[tokio::test]
+async fn every_page_of_tags_is_read() {
+    let liar = Liar::start(|heard| match heard.len() {
+        1 => reply(200, &[r#"link: </v2/acme/app/tags/list?n=2&last=b>; rel="next""#], TAGS),
+        2 => reply(200, &["link: <?last=opaque>; rel=next"], r#"{"tags":["c","b"]}"#),
+        _ => reply(200, &[], r#"{"tags":null}"#),
+    })
+    .await;
+    assert_eq!(liar.registry().tags().await.expect("all pages are good"), ["a", "b", "c"]);
+    assert_eq!(liar.lines()[2], "GET /v2/acme/app/tags/list?last=opaque");
+}
+
+#[tokio::test]
+async fn a_list_of_tags_that_cannot_be_followed_to_its_end_is_an_error() {
+    let rows = [
+        (
+            "link: </v2/acme/app/tags/list?n=1000>; rel=\"next\"",
+            "http://HOST/v2/acme/app/tags/list?n=1000 is not followed: it was read before, so the list has no end",
+        ),
+        (
+            "link: <http://192.0.2.1/v2/acme/app/tags/list?last=x&token=hidden>; rel=\"next\"",
+            "http://192.0.2.1/v2/acme/app/tags/list?last=x is not followed: it is on another server",
+        ),
+    ];
+    for (link, message) in rows {
+        let liar = Liar::start(move |_| reply(200, &[link], TAGS)).await;
+        let error = liar.registry_of_alice().tags().await.expect_err("the link is bad");
+        let expected = format!("error: cannot list the tags of HOST/acme/app: the next page {message}");
+        assert_eq!(liar.report(error), expected);
+        assert_eq!(liar.lines().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_repository_has_no_tags_and_an_unknown_page_is_an_error() {
+    let unknown = r#"{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known to registry"}]}"#;
+    let liar = Liar::start(move |_| reply(404, &[], unknown)).await;
+    assert!(liar.registry().tags().await.expect("it is an answer").is_empty());
+
+    let liar = Liar::start(move |heard| match heard.len() {
+        1 => reply(200, &["link: <?last=b>; rel=\"next\""], TAGS),
+        _ => reply(404, &[], unknown),
+    })
+    .await;
+    assert!(matches!(liar.registry().tags().await, Err(RegistryError::Unexpected { .. })));
+}
+
+#[tokio::test]
+async fn a_server_of_tls_is_told_from_a_registry_without() {
+    let liar = Liar::start(|_| reply(400, &[], "Client sent an HTTP request to an HTTPS server.\n")).await;
+    let error = liar.registry().resolve(&tag()).await.expect_err("it wants TLS");
+    assert!(matches!(error, RegistryError::SpeaksHttps { .. }), "{error:?}");
+
+    let liar = Liar::start(|_| "\u{15}\u{3}\u{1}\u{0}\u{2}\u{2}F".to_owned()).await;
+    let error = liar.registry().tags().await.expect_err("it wants TLS");
+    assert!(matches!(error, RegistryError::SpeaksHttps { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_too_large_is_not_read() {
+    let liar = Liar::start(|_| "HTTP/1.1 200 OK\r\ncontent-length: 4194305\r\n\r\n".to_owned()).await;
+    let error = liar.registry().manifest(At::Tag(&tag())).await.expect_err("it is too large");
+    assert_eq!(liar.report(error), "error: cannot read HOST/acme/app:v1: it has more than 4194304 bytes");
+}

@@ -4,13 +4,16 @@
 //! - [`error`]: what goes wrong, and what to do about it.
 //! - `http`: one request and its answer; retries, redirects, limits, TLS.
 //! - `auth`: basic credentials and tokens.
-//! - `links`: the pages of a list.
+//! - [`answer`]: what a server said instead, or why it said nothing.
+//! - `links`: the pages of a list. `download`: a blob on its way.
 //!
 //! References and media types are those of oci-client (`oci_distribution`). Its client is not used: it hides the
 //! status of an answer, its `Retry-After` and its next page, it cannot delete, and on top of it there would be two
 //! HTTP clients with two caches of tokens.
 
+pub mod answer;
 mod auth;
+mod download;
 pub mod error;
 mod http;
 mod links;
@@ -26,17 +29,18 @@ use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::stream::try_unfold;
 use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Method, StatusCode};
 use serde::Deserialize;
-use sha2::{Digest as _, Sha256};
 
 use crate::names::{Digest, Repository, Tag};
 use crate::request::RegistrySource;
 use crate::say::Say;
 
-pub use error::{Answer, RegistryError};
+pub use answer::Answer;
+pub use error::RegistryError;
 pub use model::{At, Content, Descriptor, Image, ImageConfig, Manifest, Platform, RootfsDigests, RunConfig};
 
+use download::{Download, verify};
 use http::{Access, Ask, Http, Whole};
 use model::Unreadable;
 
@@ -222,14 +226,7 @@ impl Registry {
     ) -> Result<impl Stream<Item = Result<Bytes, RegistryError>> + Send + Unpin + 'static, RegistryError> {
         let ask = self.ask_blob(descriptor);
         let response = self.http.open(&ask).await?;
-        let download = Download {
-            ask,
-            response,
-            expected: descriptor.digest,
-            size: descriptor.size,
-            arrived: 0,
-            hasher: Sha256::new(),
-        };
+        let download = Download::new(ask, response, descriptor);
         let stream =
             try_unfold(download, async |mut download| Ok(download.next().await?.map(|bytes| (bytes, download))));
         let stream: Pin<Box<dyn Stream<Item = _> + Send>> = Box::pin(stream);
@@ -299,7 +296,7 @@ impl Registry {
                 why,
             })?;
             let Some(next) = next else { return Ok(tags.into_iter().collect()) };
-            let refuse = |why| RegistryError::BadPage { what: what.clone(), link: error::shown(&next), why };
+            let refuse = |why| RegistryError::BadPage { what: what.clone(), link: answer::shown(&next), why };
             if seen.contains(&next) {
                 return Err(refuse("it was read before, so the list has no end"));
             }
@@ -330,7 +327,7 @@ impl Registry {
             StatusCode::NOT_FOUND if is_unknown(&answer) => Ok(Deleted::WasNotThere),
             StatusCode::METHOD_NOT_ALLOWED => Ok(Deleted::NotAllowed),
             StatusCode::BAD_REQUEST
-                if http::code(&answer.bytes).is_some_and(|code| not_this_way.contains(&code.as_str())) =>
+                if answer::code(&answer.bytes).is_some_and(|code| not_this_way.contains(&code.as_str())) =>
             {
                 Ok(Deleted::NotAllowed)
             }
@@ -344,8 +341,9 @@ impl Registry {
         let there = self.http.ask_once(&head, ANSWER_LIMIT).await?;
         match there.status {
             StatusCode::OK => return Ok(()),
-            StatusCode::NOT_FOUND => {}
-            _ => return Err(self.http.refused(&head, &there)),
+            StatusCode::UNAUTHORIZED => return Err(self.http.refused(&head, &there)),
+            // The answer to the POST says why.
+            _ => {}
         }
         // The last part of the address is empty: the protocol wants the slash.
         let begin = Ask::new(what, Method::POST, self.http.url(&["blobs", "uploads", ""]), Access::Write)
@@ -356,13 +354,13 @@ impl Registry {
         }
         let mut upload = http::location(&begin.url, &begun.headers).ok_or_else(|| RegistryError::BadAnswer {
             what: what.to_owned(),
-            url: error::shown(&begin.url),
+            url: answer::shown(&begin.url),
             why: "does not say where to upload to".to_owned(),
         })?;
         if begin.url.scheme() == "https" && upload.scheme() != "https" {
             return Err(RegistryError::BadAnswer {
                 what: what.to_owned(),
-                url: error::shown(&begin.url),
+                url: answer::shown(&begin.url),
                 why: format!("sends the upload from https to {}", upload.scheme()),
             });
         }
@@ -428,57 +426,11 @@ impl At<'_> {
     }
 }
 
-/// A blob on its way: what it takes to verify it, and to go on where it broke off.
-struct Download {
-    ask: Ask,
-    response: Response,
-    expected: Digest,
-    size: u64,
-    arrived: u64,
-    hasher: Sha256,
-}
-
-impl Download {
-    async fn next(&mut self) -> Result<Option<Bytes>, RegistryError> {
-        let Some(bytes) = http::chunk(&self.ask, &mut self.response).await? else {
-            if self.arrived != self.size {
-                return Err(self.wrong_size());
-            }
-            if self.size == 0 {
-                self.verify()?;
-            }
-            return Ok(None);
-        };
-        self.arrived += bytes.len() as u64;
-        if self.arrived > self.size {
-            return Err(self.wrong_size());
-        }
-        self.hasher.update(&bytes);
-        if self.arrived == self.size {
-            self.verify()?;
-        }
-        Ok(Some(bytes))
-    }
-
-    fn verify(&self) -> Result<(), RegistryError> {
-        let actual = Digest::from_bytes(self.hasher.clone().finalize().into());
-        verify(self.ask.what.clone(), self.expected, actual)
-    }
-
-    fn wrong_size(&self) -> RegistryError {
-        RegistryError::SizeMismatch { what: self.ask.what.clone(), expected: self.size, actual: self.arrived }
-    }
-}
-
-fn verify(what: String, expected: Digest, actual: Digest) -> Result<(), RegistryError> {
-    if expected == actual { Ok(()) } else { Err(RegistryError::DigestMismatch { what, expected, actual }) }
-}
-
 /// Whether a 404 is a registry's own, about what was asked for, and not that of a proxy or of a wrong address.
 ///
 /// Harbor says NOT_FOUND where the specification says MANIFEST_UNKNOWN or NAME_UNKNOWN.
 fn is_unknown(answer: &Whole) -> bool {
-    http::code(&answer.bytes)
+    answer::code(&answer.bytes)
         .is_some_and(|code| matches!(code.as_str(), "MANIFEST_UNKNOWN" | "NAME_UNKNOWN" | "NOT_FOUND"))
 }
 
@@ -510,7 +462,7 @@ fn tags_of_page(ask: &Ask, bytes: &[u8]) -> Result<Vec<String>, RegistryError> {
     }
     let page: Page = serde_json::from_slice(bytes).map_err(|error| RegistryError::BadAnswer {
         what: ask.what.clone(),
-        url: error::shown(&ask.url),
+        url: answer::shown(&ask.url),
         why: format!("is not a list of tags: {error}"),
     })?;
     Ok(page.tags.unwrap_or_default())

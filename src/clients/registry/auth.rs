@@ -17,7 +17,8 @@ use url::Url;
 use crate::names::Secret;
 use crate::request::Credentials;
 
-use super::error::{Given, RegistryError, Server};
+use super::answer::{Server, shown};
+use super::error::{Given, RegistryError};
 use super::http::{Access, Ask, Http};
 
 /// A token lives so long when its server does not say.
@@ -183,7 +184,7 @@ impl Auth {
             .and_then(|token| sensitive(&format!("Bearer {}", token.open())))
             .ok_or_else(|| RegistryError::BadAnswer {
                 what: ask.what.clone(),
-                url: super::error::shown(&request.url),
+                url: shown(&request.url),
                 why: "holds no token".to_owned(),
             })?;
         // Renewed a little early: the request has to arrive while the token is good.
@@ -295,4 +296,63 @@ fn unquote(value: &str) -> String {
         }
     }
     plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn challenges_are_read_with_their_quotes_and_commas() {
+        let rows: [(&str, &[(&str, &[(&str, &str)])]); 9] = [
+            ("", &[]),
+            ("Basic", &[("Basic", &[])]),
+            (r#"Basic realm="a, b""#, &[("Basic", &[("realm", "a, b")])]),
+            (
+                r#"Bearer realm="https://auth.example/token",service="registry",scope="repository:a/b:pull,push""#,
+                &[(
+                    "Bearer",
+                    &[
+                        ("realm", "https://auth.example/token"),
+                        ("service", "registry"),
+                        ("scope", "repository:a/b:pull,push"),
+                    ],
+                )],
+            ),
+            (
+                r#"Basic realm=simple , Bearer realm = "t", error=x"#,
+                &[("Basic", &[("realm", "simple")]), ("Bearer", &[("realm", "t"), ("error", "x")])],
+            ),
+            ("Negotiate, Basic realm=x", &[("Negotiate", &[]), ("Basic", &[("realm", "x")])]),
+            (r#"bearer Realm="a \"quoted\" word""#, &[("bearer", &[("Realm", r#"a "quoted" word"#)])]),
+            (r#"Bearer realm="never closed, x=y"#, &[("Bearer", &[("realm", "never closed, x=y")])]),
+            (",, =x,Basic", &[("Basic", &[])]),
+        ];
+        for (text, expected) in rows {
+            let found = parse_challenges(text);
+            let found: Vec<(&str, Vec<(&str, &str)>)> = found
+                .iter()
+                .map(|one| {
+                    (one.scheme.as_str(), one.parameters.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect())
+                })
+                .collect();
+            let expected: Vec<(&str, Vec<(&str, &str)>)> =
+                expected.iter().map(|(scheme, parameters)| (*scheme, parameters.to_vec())).collect();
+            assert_eq!(found, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_names_of_schemes_and_parameters_may_be_written_in_any_case() {
+        let challenge = &parse_challenges(r#"BEARER REALM="x""#)[0];
+        assert!(challenge.is("bearer"));
+        assert_eq!(challenge.parameter("realm"), Some("x"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_header_makes_the_reader_panic(text in ".*") {
+            parse_challenges(&text);
+        }
+    }
 }

@@ -1,14 +1,13 @@
 //! What goes wrong with a registry.
 
-use std::error::Error as StdError;
-use std::fmt;
+use std::error::Error as _;
 use std::time::Duration;
 
 use reqwest::Method;
-use url::Url;
 
 use crate::names::Digest;
 
+use super::answer::{Answer, RootCause, Silence};
 use super::http::Access;
 
 /// Why a registry did not do what it was asked for.
@@ -284,107 +283,6 @@ pub enum Given {
     No,
 }
 
-/// What a server answered, when it is not what we asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    /// Who answered.
-    pub server: Server,
-    /// The method of the request.
-    pub method: Method,
-    /// The address, without user info, and with harmless query keys only.
-    pub url: String,
-    /// The status.
-    pub status: u16,
-    /// The first error code of the body, such as `MANIFEST_UNKNOWN`.
-    pub code: Option<String>,
-    /// What the body says, shortened.
-    pub message: Option<String>,
-}
-
-/// Who answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Server {
-    /// The registry, or where it redirected us.
-    Registry,
-    /// The server that gives tokens for it.
-    Tokens,
-}
-
-impl fmt::Display for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let server = match self.server {
-            Server::Registry => "the registry",
-            Server::Tokens => "the token server",
-        };
-        write!(f, "{server} answered {}", self.status)?;
-        let reason = reqwest::StatusCode::from_u16(self.status).ok().and_then(|status| status.canonical_reason());
-        match (&self.code, reason) {
-            (Some(code), _) => write!(f, " {code}")?,
-            (None, Some(reason)) => write!(f, " {reason}")?,
-            (None, None) => {}
-        }
-        if let Some(message) = &self.message {
-            write!(f, ": {message}")?;
-        }
-        write!(f, " ({} {})", self.method, self.url)
-    }
-}
-
-impl StdError for Answer {}
-
-/// A request that got no answer, or only a part of one.
-#[derive(Debug, thiserror::Error)]
-#[error("{method} {url} failed")]
-pub struct Silence {
-    /// The method.
-    pub method: Method,
-    /// The address, without user info, and with harmless query keys only.
-    pub url: String,
-    /// Why.
-    #[source]
-    pub source: RootCause,
-}
-
-/// The innermost cause of an error of the HTTP library.
-///
-/// Between the request and the cause that helps ("connection refused") it has three layers that say "client error
-/// (Connect)" and the like; and its outermost layer shows the address with its query.
-#[derive(Debug)]
-pub struct RootCause(reqwest::Error);
-
-impl RootCause {
-    pub(super) fn new(error: reqwest::Error) -> Self {
-        Self(error.without_url())
-    }
-
-    /// The chain of causes, outermost first.
-    fn chain(&self) -> impl Iterator<Item = &(dyn StdError + 'static)> {
-        std::iter::successors(Some(&self.0 as &(dyn StdError + 'static)), |&error| {
-            // The source of an io::Error is that of the error inside it, so the inner one would be passed over.
-            match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
-                Some(inner) => Some(inner as &(dyn StdError + 'static)),
-                None => error.source(),
-            }
-        })
-    }
-
-    /// The first error of this type in the chain.
-    pub(super) fn find<T: StdError + 'static>(&self) -> Option<&T> {
-        self.chain().find_map(|error| error.downcast_ref())
-    }
-}
-
-impl fmt::Display for RootCause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.chain().last() {
-            Some(error) => fmt::Display::fmt(error, f),
-            None => fmt::Display::fmt(&self.0, f),
-        }
-    }
-}
-
-impl StdError for RootCause {}
-
 impl RegistryError {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
@@ -527,20 +425,4 @@ pub(super) enum Passing {
     Soon,
     /// When the server says.
     After(Duration),
-}
-
-/// An address for eyes: without user info, and with those keys of the query that never hold a secret.
-pub(super) fn shown(url: &Url) -> String {
-    let mut shown = url.clone();
-    // Both fail only for addresses without a host, which have no user info.
-    let _ = shown.set_username("");
-    let _ = shown.set_password(None);
-    shown.set_fragment(None);
-    let harmless = |key: &str| matches!(key, "n" | "last" | "digest");
-    let query: Vec<_> = url.query_pairs().filter(|(key, _)| harmless(key)).collect();
-    shown.set_query(None);
-    if !query.is_empty() {
-        shown.query_pairs_mut().extend_pairs(query);
-    }
-    shown.into()
 }

@@ -5,16 +5,16 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Certificate, Method, Response, StatusCode};
-use serde::Deserialize;
 use url::Url;
 
 use crate::request::{RegistrySource, RegistryTransport};
 use crate::say::Say;
 
+use super::answer::{Answer, RootCause, Server, Silence, answer, retry_after, shown};
 use super::auth::{self, Auth};
-use super::error::{Answer, Given, Passing, RegistryError, RootCause, Server, Silence, shown};
+use super::error::{Given, Passing, RegistryError};
 
 /// How often one request is sent at most.
 const TRIES: u32 = 4;
@@ -30,12 +30,10 @@ const READ_STALL: Duration = Duration::from_secs(60);
 ///
 /// Fact: registry-deletion, danger 21.
 const WRITE_STALL: Duration = Duration::from_secs(300);
-/// How many redirects of one read are followed.
-const REDIRECTS: u32 = 5;
 /// The most bytes of a refusal that are read.
 const REFUSAL_LIMIT: usize = 64 << 10;
-/// The most characters of a refusal that are shown.
-const MESSAGE_LIMIT: usize = 300;
+/// How many redirects of one read are followed.
+const REDIRECTS: u32 = 5;
 
 /// What a request needs the right for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -423,11 +421,6 @@ pub(super) fn location(from: &Url, headers: &HeaderMap) -> Option<Url> {
     from.join(headers.get(LOCATION)?.to_str().ok()?).ok()
 }
 
-/// The code of the first error in a body of the protocol.
-pub(super) fn code(bytes: &[u8]) -> Option<String> {
-    errors(bytes).and_then(|(code, _)| code)
-}
-
 fn authorities(pems: &[String]) -> Result<Vec<Certificate>, RegistryError> {
     let mut all = Vec::new();
     for (pem, position) in pems.iter().zip(1..) {
@@ -489,70 +482,4 @@ fn wants_tls(ask: &Ask, answer: &Answer, bytes: &[u8]) -> bool {
     ask.url.scheme() == "http"
         && answer.code.is_none()
         && String::from_utf8_lossy(bytes).to_ascii_uppercase().contains("HTTPS")
-}
-
-fn answer(ask: &Ask, server: Server, whole: &Whole) -> Box<Answer> {
-    let (code, message) = errors(&whole.bytes).unwrap_or_else(|| (None, plain_text(&whole.headers, &whole.bytes)));
-    Box::new(Answer {
-        server,
-        method: ask.method.clone(),
-        url: shown(&whole.url),
-        status: whole.status.as_u16(),
-        code: code.and_then(|code| tidy(&code)),
-        message: message.and_then(|message| tidy(&message)),
-    })
-}
-
-/// Code and message of the first error in a body of the protocol; a token server has `details` for the same.
-///
-/// Fact: distribution-spec 1.1, "Error Codes".
-fn errors(bytes: &[u8]) -> Option<(Option<String>, Option<String>)> {
-    #[derive(Deserialize)]
-    struct Body {
-        errors: Option<Vec<One>>,
-        details: Option<String>,
-        message: Option<String>,
-    }
-    #[derive(Deserialize)]
-    struct One {
-        code: Option<String>,
-        message: Option<String>,
-    }
-    let Body { errors, details, message } = serde_json::from_slice(bytes).ok()?;
-    match errors.unwrap_or_default().into_iter().next() {
-        Some(One { code, message }) => Some((code, message)),
-        None => Some((None, details.or(message))),
-    }
-}
-
-/// The body when it is meant for eyes. A page of HTML says less than the status.
-fn plain_text(headers: &HeaderMap, bytes: &[u8]) -> Option<String> {
-    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    kind.starts_with("text/plain").then(|| String::from_utf8_lossy(bytes).into_owned())
-}
-
-/// A text of a server as one line of bearable length, without control characters.
-fn tidy(text: &str) -> Option<String> {
-    let words: Vec<&str> =
-        text.split(|c: char| c.is_control() || c.is_whitespace()).filter(|word| !word.is_empty()).collect();
-    let line = words.join(" ");
-    let short = match line.char_indices().nth(MESSAGE_LIMIT) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line,
-    };
-    (!short.is_empty()).then_some(short)
-}
-
-/// How long a server wants us to wait. A date is compared with the server's own clock, which it sends along.
-///
-/// Fact: RFC 9110, section 10.2.3.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    let wanted = text(RETRY_AFTER)?;
-    if let Ok(seconds) = wanted.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = |text: &str| jiff::fmt::rfc2822::parse(text).ok().map(|date| date.timestamp());
-    let span = date(wanted)?.duration_since(date(text(DATE)?)?);
-    Some(span.try_into().unwrap_or_default())
 }

@@ -3,7 +3,7 @@
 use reqwest::header::{HeaderMap, LINK};
 use url::Url;
 
-use super::error::shown;
+use super::answer::shown;
 
 /// Where the next page is; `None` on the last one. An error is the link, for eyes, and why it is not followed.
 ///
@@ -46,4 +46,36 @@ fn is_next(parameter: &str) -> bool {
     let Some((name, value)) = parameter.split_once('=') else { return false };
     let value = value.trim().trim_matches('"');
     name.trim().eq_ignore_ascii_case("rel") && value.split_whitespace().any(|rel| rel.eq_ignore_ascii_case("next"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_page_is_found_in_every_form_of_link() {
+        let page = Url::parse("https://r.example:5000/v2/a/tags/list?n=2").expect("it is a URL");
+        let rows = [
+            (
+                r#"</v2/a/tags/list?n=2&last=b>; rel="next""#,
+                Ok(Some("https://r.example:5000/v2/a/tags/list?n=2&last=b")),
+            ),
+            ("<?last=b>;rel=next", Ok(Some("https://r.example:5000/v2/a/tags/list?last=b"))),
+            (r#"<https://r.example:5000/x>; title="a, b"; REL="prev Next""#, Ok(Some("https://r.example:5000/x"))),
+            (r#"</first>; rel="first", </a,b;c>; rel="next""#, Ok(Some("https://r.example:5000/a,b;c"))),
+            (r#"</first>; rel="first""#, Ok(None)),
+            ("", Ok(None)),
+            ("</broken; rel=next", Ok(None)),
+            ("<https://r.example/x>; rel=next", Err("https://r.example/x")),
+            ("<http://r.example:5000/x>; rel=next", Err("http://r.example:5000/x")),
+            ("<//other.example:5000/x?token=t>; rel=next", Err("https://other.example:5000/x")),
+            ("<https://[>; rel=next", Err("\"https://[\"")),
+        ];
+        for (link, expected) in rows {
+            let mut headers = HeaderMap::new();
+            headers.insert(LINK, link.parse().expect("it is a header"));
+            let found = next(&page, &headers).map(|url| url.map(String::from)).map_err(|(shown, _)| shown);
+            assert_eq!(found, expected.map(|url| url.map(str::to_owned)).map_err(str::to_owned), "{link}");
+        }
+    }
 }

@@ -248,3 +248,51 @@ pub(super) fn config(media_type: &str, bytes: &[u8]) -> Result<ImageConfig, Unre
 fn null_is_none<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_media_type_is_the_registrys_word_or_else_the_manifests_own() {
+        let body = br#"{"mediaType":"application/vnd.oci.image.index.v1+json"}"#;
+        let rows: [(Option<&str>, &[u8], &str); 5] = [
+            (Some(OCI_IMAGE_MEDIA_TYPE), body, OCI_IMAGE_MEDIA_TYPE),
+            (Some("application/vnd.oci.image.manifest.v1+json; charset=utf-8"), b"{}", OCI_IMAGE_MEDIA_TYPE),
+            (Some("application/json"), body, OCI_IMAGE_INDEX_MEDIA_TYPE),
+            (None, body, OCI_IMAGE_INDEX_MEDIA_TYPE),
+            (Some("text/plain"), b"no JSON", "text/plain"),
+        ];
+        for (named, bytes, expected) in rows {
+            assert_eq!(media_type(named, bytes), expected, "{named:?}");
+        }
+    }
+
+    #[test]
+    fn a_manifest_that_is_two_things_at_once_is_neither() {
+        let body = br#"{"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+        assert!(matches!(content(OCI_IMAGE_INDEX_MEDIA_TYPE, body), Ok(Content::Index { .. })));
+        assert!(matches!(content(OCI_IMAGE_MEDIA_TYPE, body), Err(Unreadable::Other(_))));
+        assert!(matches!(content(OCI_IMAGE_MEDIA_TYPE, b"{}"), Err(Unreadable::Other(_))));
+        assert!(matches!(content(OCI_IMAGE_MEDIA_TYPE, b"["), Err(Unreadable::Json(_))));
+        assert!(matches!(
+            content("application/vnd.docker.distribution.manifest.v1+json", body),
+            Err(Unreadable::Other(_))
+        ));
+    }
+
+    #[test]
+    fn the_size_of_a_hostile_image_does_not_overflow() {
+        let huge = Descriptor {
+            media_type: String::new(),
+            digest: Digest::of(b""),
+            size: u64::MAX,
+            platform: None,
+            annotations: BTreeMap::new(),
+        };
+        let manifest = Manifest { digest: huge.digest, media_type: String::new(), bytes: Bytes::new() };
+        let layers = vec![huge.clone(), huge.clone()];
+        let image = Image { manifest, config_descriptor: huge, layers, config: ImageConfig::default() };
+        assert_eq!(image.size(), u64::MAX);
+    }
+}

@@ -362,19 +362,119 @@ async fn a_token_without_the_right_is_a_matter_of_access_not_of_the_password() {
         )
     );
     assert_eq!(tokens.lines(), ["GET /token?scope=repository%3Aacme%2Fapp%3Adelete"]);
+}
 
-    let liar =
-        Liar::start(|_| reply(403, &[], r#"{"errors":[{"code":"DENIED","message":"write access refused"}]}"#)).await;
+#[tokio::test]
+async fn a_denied_push_says_why_and_who_needs_which_access() {
+    let denied = r#"{"errors":[{"code":"DENIED","message":"write access refused"}]}"#;
+    let liar = Liar::start(move |_| reply(403, &[], denied)).await;
     let error = liar.registry_of_alice().push_blob("x", Bytes::new()).await.expect_err("it is denied");
     assert_eq!(
         liar.report(error),
         format!(
-            "error: cannot push blob {digest} to HOST/acme/app\n\
-             cause: the registry answered 403 Forbidden (HEAD http://HOST/v2/acme/app/blobs/{digest})\n\
+            "error: cannot push blob {} to HOST/acme/app\n\
+             cause: the registry answered 403 DENIED: write access refused (POST http://HOST/v2/acme/app/blobs/uploads/)\n\
              hint: give the account in `source.registry.username` write access to HOST/acme/app",
-            digest = Digest::of(b"")
+            Digest::of(b"")
         )
     );
+}
+
+#[tokio::test]
+async fn a_push_of_a_blob_that_fails_half_way_begins_anew() {
+    let liar = Liar::start(|heard| {
+        let now = heard.last().expect("there is one");
+        match now.line.split(' ').next().unwrap_or_default() {
+            "HEAD" => reply(404, &[], ""),
+            "POST" => reply(202, &["location: /upload"], ""),
+            _ if heard.len() == 3 => reply(502, &[], ""),
+            _ => reply(201, &[], ""),
+        }
+    })
+    .await;
+    let pushed = liar.registry().push_blob("x", Bytes::from_static(b"x")).await.expect("the second try works");
+    assert_eq!((pushed.digest, pushed.size), (Digest::of(b"x"), 1));
+    let methods: Vec<String> = liar.lines().iter().map(|line| line.split(' ').take(1).collect()).collect();
+    assert_eq!(methods, ["HEAD", "POST", "PUT", "HEAD", "POST", "PUT"]);
+}
+
+#[tokio::test]
+async fn a_registry_that_nobody_serves_is_tried_four_times_and_the_report_says_why() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let host = listener.local_addr().expect("it is bound").to_string();
+    drop(listener);
+    let liar = Liar { host, heard: Arc::default() };
+    let page = Page::default();
+    let error = liar.registry_with(None, &Say::new(page.clone())).resolve(&tag()).await.expect_err("nobody is there");
+    assert_eq!(
+        liar.report(error),
+        "error: cannot read HOST/acme/app:v1\n\
+         cause: HEAD http://HOST/v2/acme/app/manifests/v1 failed\n\
+         cause: Connection refused (os error 111)\n\
+         hint: check the host and port in `source.registry.repository`, and whether the worker needs a proxy to reach it"
+    );
+    let said = String::from_utf8_lossy(&page.0.lock().expect("no holder panics")).replace(&liar.host, "HOST");
+    assert_eq!(
+        said.lines().next(),
+        Some(
+            "cannot read HOST/acme/app:v1 yet: HEAD http://HOST/v2/acme/app/manifests/v1 failed: \
+             Connection refused (os error 111); trying again in 0.0 s (2 of 4)"
+        )
+    );
+    assert_eq!(said.lines().count(), 3);
+}
+
+#[tokio::test]
+async fn an_image_is_read_through_its_index_and_what_is_no_image_is_told() {
+    let config = r#"{"architecture":"amd64","os":"linux","config":{"Labels":{"a":"b"}},"rootfs":{"diff_ids":null}}"#;
+    let described = |kind: &str, text: &str, more: &str| {
+        format!(r#"{{"mediaType":"{kind}","digest":"{}","size":{}{more}}}"#, Digest::of(text.as_bytes()), text.len())
+    };
+    let kind = "application/vnd.oci.image.manifest.v1+json";
+    let config_descriptor = described("application/vnd.oci.image.config.v1+json", config, "");
+    let manifest = format!(r#"{{"schemaVersion":2,"config":{config_descriptor},"layers":null}}"#);
+    let children = [("arm64", "other"), ("amd64", manifest.as_str())].map(|(architecture, text)| {
+        described(kind, text, &format!(r#","platform":{{"os":"linux","architecture":"{architecture}"}}"#))
+    });
+    let index = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, children.join(","));
+    let no_index = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, children[0]);
+    let cache = manifest.replace("oci.image.config.v1+json", "buildkit.cacheconfig.v0");
+    let expected = Digest::of(manifest.as_bytes());
+    let liar = Liar::start(move |heard| {
+        let line = &heard.last().expect("there is one").line;
+        let index_kind = "content-type: application/vnd.oci.image.index.v1+json";
+        let image_kind = "content-type: application/vnd.oci.image.manifest.v1+json";
+        match line.rsplit('/').next().unwrap_or_default() {
+            "index" => reply(200, &[index_kind], &index),
+            "foreign" => reply(200, &[index_kind], &no_index),
+            "cache" => reply(200, &[image_kind], &cache),
+            digest if digest == Digest::of(manifest.as_bytes()).to_string() => reply(200, &[image_kind], &manifest),
+            _ => reply(200, &[], config),
+        }
+    })
+    .await;
+    let registry = liar.registry();
+    let at = |name: &str| name.parse::<Tag>().expect("it is a tag");
+    let image = registry.image(At::Tag(&at("index"))).await.expect("it is good").expect("it is there");
+    assert_eq!((image.manifest.digest, image.label("a")), (expected, Some("b")));
+    assert_eq!(liar.lines().len(), 3);
+
+    let error = registry.image(At::Tag(&at("foreign"))).await.expect_err("it is for another platform");
+    assert_eq!(
+        liar.report(error),
+        "error: HOST/acme/app:foreign has no image for linux/amd64; it has linux/arm64\n\
+         hint: build the image for linux/amd64"
+    );
+    let error = registry.image(At::Tag(&at("cache"))).await.expect_err("it is a cache");
+    assert!(matches!(error, RegistryError::NotAnImage { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn no_error_and_no_line_shows_the_password() {
+    let liar = Liar::start(|_| reply(401, &["www-authenticate: Basic realm=\"x\""], "")).await;
+    let error = liar.registry_of_alice().tags().await.expect_err("the password is wrong");
+    let shown = format!("{error:?}") + &liar.report(error);
+    assert!(!shown.contains("secret") && !shown.contains("YWxpY2U6c2VjcmV0"), "{shown}");
 }
 
 #[tokio::test]

@@ -1,12 +1,338 @@
 //! Unpacks an image's layers to a directory, and never writes outside of it.
+//!
+//! One pass: the registry's bytes are verified as they arrive and go through a small channel to one thread that
+//! inflates and unpacks them. Memory does not grow with the image.
+//!
+//! - `archive`: reads a tar archive's entries;
+//! - `inflate`: gzip, zstd or neither;
+//! - `layer`: what each entry does to the root;
+//! - `tree`: paths, which cannot leave the root.
 
-/// Stub.
+mod archive;
+mod inflate;
+mod layer;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use tokio::sync::mpsc;
+
+pub use layer::{LayerError, LayerStats, Omitted, Rootfs, Skipped};
+
+use super::registry::{Descriptor, Image, ImageConfig, Registry, RegistryError};
+use crate::names::Digest;
+use crate::say::Say;
+
+/// How many pieces of a download wait for the unpacking thread: some megabytes at most.
+const PIECES_WAITING: usize = 64;
+
+/// Why an image could not be unpacked.
 #[derive(Debug, thiserror::Error)]
-pub enum RootfsError {}
+pub enum RootfsError {
+    /// The directory could not be made, opened or removed.
+    #[error("cannot {action} {root:?}")]
+    Root {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The directory.
+        root: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The directory has something in it.
+    #[error("cannot unpack an image to {root:?}: it is not empty")]
+    NotEmpty {
+        /// The directory.
+        root: PathBuf,
+    },
+    /// A layer that the registry may not give.
+    #[error("cannot unpack layer {digest}: it is of the type {media_type:?}, which registries do not have")]
+    Foreign {
+        /// The layer.
+        digest: Digest,
+        /// Its media type.
+        media_type: String,
+    },
+    /// The config tells of another number of layers than the manifest.
+    #[error("cannot unpack {image}: its manifest has {layers} layers, its config {diff_ids}")]
+    LayerCount {
+        /// The manifest.
+        image: Digest,
+        /// In the manifest.
+        layers: usize,
+        /// In the config.
+        diff_ids: usize,
+    },
+    /// A layer could not be downloaded whole.
+    #[error("cannot download layer {digest}")]
+    Download {
+        /// The layer.
+        digest: Digest,
+        /// Why.
+        source: RegistryError,
+    },
+    /// A layer could not be applied.
+    #[error("cannot unpack layer {digest}")]
+    Layer {
+        /// The layer.
+        digest: Digest,
+        /// Why.
+        source: LayerError,
+    },
+    /// A layer is not what the config says.
+    #[error("cannot unpack layer {digest}: inflated it is {found}, and the image's config says {expected}")]
+    DiffId {
+        /// The layer.
+        digest: Digest,
+        /// In the config.
+        expected: Digest,
+        /// What it is.
+        found: Digest,
+    },
+    /// The unpacking thread ended by itself: a mistake of ours.
+    #[error("the unpacking of the image broke off")]
+    BrokeOff {
+        /// Why.
+        source: tokio::task::JoinError,
+    },
+}
 
 impl RootfsError {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
-        match *self {}
+        match self {
+            Self::Download { source, .. } => source.hint(),
+            Self::Layer { source, .. } => source.hint(),
+            Self::Foreign { .. } => Some("make the image on a base whose layers are all in the registry".to_owned()),
+            Self::DiffId { .. } | Self::LayerCount { .. } => {
+                Some("the image was damaged when it was made or pushed: build and push it again".to_owned())
+            }
+            Self::NotEmpty { .. } => Some("give an empty directory".to_owned()),
+            Self::Root { .. } | Self::BrokeOff { .. } => None,
+        }
+    }
+}
+
+/// What was unpacked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unpacked {
+    /// The entries of all layers.
+    pub files: u64,
+    /// The size of all layers, inflated, in bytes.
+    pub bytes: u64,
+    /// What could not be made here.
+    pub skipped: Skipped,
+}
+
+/// Unpacks the layers, lowest first, into `root`, which must be empty or absent.
+///
+/// Says a line for each layer, and one for what an unprivileged container may not make.
+/// If the returned future is dropped, the unpacking thread ends by itself and removes what it made.
+///
+/// # Errors
+/// Anything but a whole and verified image. `root` is then empty or absent again.
+pub async fn unpack(registry: &Registry, image: &Image, root: &Path, say: &Say) -> Result<Unpacked, RootfsError> {
+    let layers = planned(image)?;
+    let (pieces, received) = mpsc::channel(PIECES_WAITING);
+    let thread = {
+        let (root, layers, say) = (root.to_owned(), layers.clone(), say.clone());
+        tokio::task::spawn_blocking(move || unpack_received(&root, &layers, received, &say))
+    };
+    let downloaded = download(registry, &layers, pieces).await;
+    let unpacked = thread.await.map_err(|source| RootfsError::BrokeOff { source })?;
+    // When the download fails, the thread fails too, for want of bytes: the first is the reason.
+    downloaded?;
+    unpacked
+}
+
+/// What Concourse reads beside a `rootfs/`: env, user, cmd and entrypoint of the image.
+///
+/// Fact: Concourse reads these four keys and ignores others (`atc/worker/gardenruntime/image.go`, `atc/exec/task_step.go`).
+pub fn metadata_json(config: &ImageConfig) -> serde_json::Value {
+    let run = config.config.clone().unwrap_or_default();
+    serde_json::json!({
+        "env": run.env.unwrap_or_default(),
+        "user": run.user.unwrap_or_default(),
+        "cmd": run.cmd.unwrap_or_default(),
+        "entrypoint": run.entrypoint.unwrap_or_default(),
+    })
+}
+
+/// A layer to unpack, and what it must be when it is inflated.
+#[derive(Debug, Clone)]
+struct Planned {
+    descriptor: Descriptor,
+    diff_id: Option<Digest>,
+}
+
+fn planned(image: &Image) -> Result<Vec<Planned>, RootfsError> {
+    let diff_ids = &image.config.rootfs.diff_ids;
+    if !diff_ids.is_empty() && diff_ids.len() != image.layers.len() {
+        let (layers, diff_ids) = (image.layers.len(), diff_ids.len());
+        return Err(RootfsError::LayerCount { image: image.manifest.digest, layers, diff_ids });
+    }
+    let plan = |(position, layer): (usize, &Descriptor)| {
+        if is_foreign(&layer.media_type) {
+            return Err(RootfsError::Foreign { digest: layer.digest, media_type: layer.media_type.clone() });
+        }
+        Ok(Planned { descriptor: layer.clone(), diff_id: diff_ids.get(position).copied() })
+    };
+    image.layers.iter().enumerate().map(plan).collect()
+}
+
+/// Layers that must be had from elsewhere: image-spec 1.1, "Non-Distributable Layers", and Docker's word for them.
+fn is_foreign(media_type: &str) -> bool {
+    media_type.starts_with("application/vnd.oci.image.layer.nondistributable.")
+        || media_type.starts_with("application/vnd.docker.image.rootfs.foreign.")
+}
+
+/// What goes to the unpacking thread. A channel that closes without `LayerEnd` is a download that broke off.
+enum Piece {
+    Bytes(Bytes),
+    LayerEnd,
+}
+
+/// Sends the layers' verified bytes until all are sent, or the other side has ended.
+async fn download(registry: &Registry, layers: &[Planned], pieces: mpsc::Sender<Piece>) -> Result<(), RootfsError> {
+    for layer in layers {
+        let digest = layer.descriptor.digest;
+        let failed = |source| RootfsError::Download { digest, source };
+        let mut stream = registry.stream_blob(&layer.descriptor).await.map_err(failed)?;
+        while let Some(bytes) = stream.next().await {
+            if pieces.send(Piece::Bytes(bytes.map_err(failed)?)).await.is_err() {
+                return Ok(());
+            }
+        }
+        if pieces.send(Piece::LayerEnd).await.is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// The whole work of the unpacking thread.
+fn unpack_received(
+    root: &Path,
+    layers: &[Planned],
+    received: mpsc::Receiver<Piece>,
+    say: &Say,
+) -> Result<Unpacked, RootfsError> {
+    let root_failed = |action| move |source| RootfsError::Root { action, root: root.to_owned(), source };
+    let was_absent = match std::fs::create_dir(root) {
+        Ok(()) => true,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+        Err(error) => return Err(root_failed("make directory")(error)),
+    };
+    let opened = |source| RootfsError::Root { action: "open", root: root.to_owned(), source: io::Error::other(source) };
+    let mut rootfs = Rootfs::open(root).map_err(opened)?;
+    if !rootfs.is_empty().map_err(opened)? {
+        return Err(RootfsError::NotEmpty { root: root.to_owned() });
+    }
+    let unpacked = apply_all(&mut rootfs, layers, received, say).and_then(|unpacked| {
+        let finished = rootfs.finish();
+        finished.map(|()| unpacked).map_err(opened)
+    });
+    if unpacked.is_err() {
+        // Half a rootfs must not be taken for an image. The first error is the one that counts.
+        let _ = Rootfs::open(root).and_then(|mut half| half.clear());
+        if was_absent {
+            let _ = std::fs::remove_dir(root);
+        }
+    }
+    unpacked
+}
+
+fn apply_all(
+    rootfs: &mut Rootfs,
+    layers: &[Planned],
+    received: mpsc::Receiver<Piece>,
+    say: &Say,
+) -> Result<Unpacked, RootfsError> {
+    let mut input = LayerInput { received, piece: Bytes::new(), ended: false };
+    let mut unpacked = Unpacked::default();
+    for (position, layer) in layers.iter().enumerate() {
+        let digest = layer.descriptor.digest;
+        let begun = Instant::now();
+        input.ended = false;
+        let stats = rootfs.apply(&mut input).map_err(|source| RootfsError::Layer { digest, source })?;
+        if let Some(expected) = layer.diff_id.filter(|&expected| expected != stats.diff_id) {
+            return Err(RootfsError::DiffId { digest, expected, found: stats.diff_id });
+        }
+        say.line(format_args!(
+            "layer {} of {}: {digest}, {}",
+            position + 1,
+            layers.len(),
+            pace(layer.descriptor.size, stats.bytes, begun.elapsed())
+        ));
+        unpacked.files += stats.files;
+        unpacked.bytes += stats.bytes;
+        unpacked.skipped.devices.append(stats.skipped.devices);
+        unpacked.skipped.xattrs.append(stats.skipped.xattrs);
+    }
+    say_skipped(&unpacked.skipped, say);
+    Ok(unpacked)
+}
+
+fn pace(size: u64, bytes: u64, taken: Duration) -> String {
+    let megabytes = |bytes: u64| bytes as f64 / 1e6;
+    let seconds = taken.as_secs_f64();
+    let speed = megabytes(bytes) / seconds.max(1e-6);
+    format!("{:.1} MB, {:.1} MB unpacked in {seconds:.2} s, {speed:.0} MB/s", megabytes(size), megabytes(bytes))
+}
+
+fn say_skipped(skipped: &Skipped, say: &Say) {
+    let Skipped { devices, xattrs } = skipped;
+    let what = [(devices, "device node"), (xattrs, "extended attribute")];
+    for (omitted, one) in what.into_iter().filter(|(omitted, _)| omitted.count > 0) {
+        let plural = if omitted.count == 1 { "" } else { "s" };
+        let more = match omitted.count - omitted.names.len() as u64 {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let names = omitted.names.join(", ");
+        say.line(format_args!(
+            "skipped {} {one}{plural}, which this container may not make: {names}{more}",
+            omitted.count
+        ));
+    }
+}
+
+/// The bytes of one layer after the other, as they arrive.
+struct LayerInput {
+    received: mpsc::Receiver<Piece>,
+    piece: Bytes,
+    ended: bool,
+}
+
+impl io::BufRead for LayerInput {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.piece.is_empty() && !self.ended {
+            match self.received.blocking_recv() {
+                Some(Piece::Bytes(bytes)) => self.piece = bytes,
+                Some(Piece::LayerEnd) => self.ended = true,
+                None => return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the download broke off")),
+            }
+        }
+        Ok(&self.piece)
+    }
+
+    fn consume(&mut self, count: usize) {
+        bytes::Buf::advance(&mut self.piece, count);
+    }
+}
+
+impl io::Read for LayerInput {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let available = io::BufRead::fill_buf(self)?;
+        let count = available.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&available[..count]);
+        io::BufRead::consume(self, count);
+        Ok(count)
     }
 }

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::StreamExt as _;
+use futures_util::{Stream, StreamExt as _};
 use tokio::sync::mpsc;
 
 pub use layer::{LayerError, LayerStats, Omitted, Rootfs, Skipped};
@@ -30,20 +30,18 @@ use crate::names::Digest;
 use crate::say::Say;
 
 /// How many pieces of a download wait for the unpacking thread: some megabytes at most.
-const PIECES_WAITING: usize = 64;
+const PIECES_WAITING: usize = 16;
 
 /// Why an image could not be unpacked.
 #[derive(Debug, thiserror::Error)]
 pub enum RootfsError {
-    /// The directory could not be made, opened or removed.
-    #[error("cannot {action} {root:?}")]
+    /// The directory could not be made or opened, or not be finished after the last layer.
+    #[error("cannot unpack an image to {root:?}")]
     Root {
-        /// What was tried, as a verb.
-        action: &'static str,
         /// The directory.
         root: PathBuf,
         /// Why.
-        source: io::Error,
+        source: LayerError,
     },
     /// The directory has something in it.
     #[error("cannot unpack an image to {root:?}: it is not empty")]
@@ -52,7 +50,7 @@ pub enum RootfsError {
         root: PathBuf,
     },
     /// A layer that the registry may not give.
-    #[error("cannot unpack layer {digest}: it is of the type {media_type:?}, which registries do not have")]
+    #[error("cannot unpack layer {digest}: {media_type} is a foreign layer, which must be had from elsewhere")]
     Foreign {
         /// The layer.
         digest: Digest,
@@ -113,8 +111,9 @@ impl RootfsError {
             Self::DiffId { .. } | Self::LayerCount { .. } => {
                 Some("the image was damaged when it was made or pushed: build and push it again".to_owned())
             }
+            Self::Root { source, .. } => source.hint(),
             Self::NotEmpty { .. } => Some("give an empty directory".to_owned()),
-            Self::Root { .. } | Self::BrokeOff { .. } => None,
+            Self::BrokeOff { .. } => None,
         }
     }
 }
@@ -147,7 +146,11 @@ pub async fn unpack(registry: &Registry, image: &Image, root: &Path, say: &Say) 
     let downloaded = download(registry, &layers, pieces).await;
     let unpacked = thread.await.map_err(|source| RootfsError::BrokeOff { source })?;
     // When the download fails, the thread fails too, for want of bytes: the first is the reason.
-    downloaded?;
+    let unread = downloaded?;
+    if let (Err(RootfsError::Layer { source: LayerError::Read { .. }, .. }), Some((digest, rest))) = (&unpacked, unread)
+    {
+        verify(digest, rest).await?;
+    }
     unpacked
 }
 
@@ -198,20 +201,36 @@ enum Piece {
     LayerEnd,
 }
 
-/// Sends the layers' verified bytes until all are sent, or the other side has ended.
-async fn download(registry: &Registry, layers: &[Planned], pieces: mpsc::Sender<Piece>) -> Result<(), RootfsError> {
+/// What [`Registry::stream_blob`] gives.
+trait Blob: Stream<Item = Result<Bytes, RegistryError>> + Unpin {}
+impl<S: Stream<Item = Result<Bytes, RegistryError>> + Unpin> Blob for S {}
+
+/// Sends the layers' verified bytes. Gives what is left of a layer when the other side ended before it.
+async fn download(
+    registry: &Registry,
+    layers: &[Planned],
+    pieces: mpsc::Sender<Piece>,
+) -> Result<Option<(Digest, impl Blob)>, RootfsError> {
     for layer in layers {
         let digest = layer.descriptor.digest;
         let failed = |source| RootfsError::Download { digest, source };
         let mut stream = registry.stream_blob(&layer.descriptor).await.map_err(failed)?;
         while let Some(bytes) = stream.next().await {
             if pieces.send(Piece::Bytes(bytes.map_err(failed)?)).await.is_err() {
-                return Ok(());
+                return Ok(Some((digest, stream)));
             }
         }
         if pieces.send(Piece::LayerEnd).await.is_err() {
-            return Ok(());
+            break;
         }
+    }
+    Ok(None)
+}
+
+/// Reads a layer that could not be understood to its end: if it was damaged on its way, that is the reason.
+async fn verify(digest: Digest, mut rest: impl Blob) -> Result<(), RootfsError> {
+    while let Some(bytes) = rest.next().await {
+        bytes.map_err(|source| RootfsError::Download { digest, source })?;
     }
     Ok(())
 }
@@ -223,25 +242,24 @@ fn unpack_received(
     received: mpsc::Receiver<Piece>,
     say: &Say,
 ) -> Result<Unpacked, RootfsError> {
-    let root_failed = |action| move |source| RootfsError::Root { action, root: root.to_owned(), source };
+    let failed = |source| RootfsError::Root { root: root.to_owned(), source };
     let was_absent = match std::fs::create_dir(root) {
         Ok(()) => true,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
-        Err(error) => return Err(root_failed("make directory")(error)),
+        Err(source) => return Err(failed(LayerError::Write { action: "make", path: root.to_owned(), source })),
     };
-    let opened = |source| RootfsError::Root { action: "open", root: root.to_owned(), source: io::Error::other(source) };
-    let mut rootfs = Rootfs::open(root).map_err(opened)?;
-    if !rootfs.is_empty().map_err(opened)? {
+    let mut rootfs = Rootfs::open(root).map_err(failed)?;
+    if !rootfs.is_empty().map_err(failed)? {
         return Err(RootfsError::NotEmpty { root: root.to_owned() });
     }
-    let unpacked = apply_all(&mut rootfs, layers, received, say).and_then(|unpacked| {
-        let finished = rootfs.finish();
-        finished.map(|()| unpacked).map_err(opened)
-    });
+    let unpacked = apply_all(&mut rootfs, layers, received, say)
+        .and_then(|unpacked| rootfs.set_directory_times().map(|()| unpacked).map_err(failed));
     if unpacked.is_err() {
         // Half a rootfs must not be taken for an image. The first error is the one that counts.
-        let _ = Rootfs::open(root).and_then(|mut half| half.clear());
-        if was_absent {
+        let cleared = rootfs.clear();
+        if let Err(error) = cleared {
+            say.line(format_args!("what was unpacked to {root:?} so far is still there: {error}"));
+        } else if was_absent {
             let _ = std::fs::remove_dir(root);
         }
     }
@@ -288,18 +306,18 @@ fn pace(size: u64, bytes: u64, taken: Duration) -> String {
 
 fn say_skipped(skipped: &Skipped, say: &Say) {
     let Skipped { devices, xattrs } = skipped;
-    let what = [(devices, "device node"), (xattrs, "extended attribute")];
-    for (omitted, one) in what.into_iter().filter(|(omitted, _)| omitted.count > 0) {
+    let what = [
+        (devices, "device node", "which this container may not create"),
+        (xattrs, "extended attribute", "which cannot be set here"),
+    ];
+    for (omitted, one, why) in what.into_iter().filter(|(omitted, ..)| omitted.count > 0) {
         let plural = if omitted.count == 1 { "" } else { "s" };
         let more = match omitted.count - omitted.names.len() as u64 {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
         let names = omitted.names.join(", ");
-        say.line(format_args!(
-            "skipped {} {one}{plural}, which this container may not make: {names}{more}",
-            omitted.count
-        ));
+        say.line(format_args!("skipped {} {one}{plural}, {why}: {names}{more}", omitted.count));
     }
 }
 

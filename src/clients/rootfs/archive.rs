@@ -136,7 +136,7 @@ impl<R: BufRead> Archive<R> {
         }
         let bytes = header.as_bytes();
         let sum: u32 = bytes[..148].iter().chain(&bytes[156..]).map(|&byte| u32::from(byte)).sum::<u32>() + 8 * 32;
-        if header.cksum().map_err(field)? != sum {
+        if header.cksum().ok() != Some(sum) {
             return Err(bad("a header's checksum is wrong: this is no tar archive, or it is damaged"));
         }
         Ok(Some(header))
@@ -160,7 +160,7 @@ impl<R: BufRead> Archive<R> {
     }
 
     fn extension(&mut self, header: &Header) -> io::Result<Vec<u8>> {
-        let size = header.entry_size().map_err(field)?;
+        let size = number(&header.as_old().size, header.entry_size())?;
         if size > MAX_EXTENSION {
             return Err(bad(format!("an extension header has {size} bytes, more than {MAX_EXTENSION}")));
         }
@@ -173,6 +173,7 @@ impl<R: BufRead> Archive<R> {
 
     fn entry(&mut self, header: &Header, kind: EntryType, extensions: Extensions) -> io::Result<Entry> {
         let path = extensions.path(header);
+        let old = header.as_old();
         let kind = match kind {
             // Before POSIX, a directory was told by its name.
             EntryType::Regular if path.ends_with(b"/") => Kind::Directory,
@@ -188,7 +189,7 @@ impl<R: BufRead> Archive<R> {
                 return Err(bad(format!("entry {shown:?} has the unknown type {:?}", char::from(other.as_byte()))));
             }
         };
-        let stored = extensions.number(b"size")?.map_or_else(|| header.entry_size().map_err(field), Ok)?;
+        let stored = extensions.number(b"size")?.map_or_else(|| number(&old.size, header.entry_size()), Ok)?;
         // Links, directories and devices have no data, whatever their size says: POSIX, "ustar Interchange Format".
         self.begin_data(if kind == Kind::File { stored } else { 0 })?;
         let (size, pieces) = match kind {
@@ -202,13 +203,13 @@ impl<R: BufRead> Archive<R> {
             kind,
             path,
             target: extensions.target(header),
-            mode: header.mode().map_err(field)? & 0o7777,
-            uid: extensions.number(b"uid")?.map_or_else(|| header.uid().map_err(field), Ok)?,
-            gid: extensions.number(b"gid")?.map_or_else(|| header.gid().map_err(field), Ok)?,
+            mode: (number(&old.mode, header.mode().map(u64::from))? & 0o7777) as u32,
+            uid: extensions.number(b"uid")?.map_or_else(|| number(&old.uid, header.uid()), Ok)?,
+            gid: extensions.number(b"gid")?.map_or_else(|| number(&old.gid, header.gid()), Ok)?,
             mtime: match extensions.value(b"mtime") {
                 Some(text) => time(text).ok_or_else(|| bad("a PAX mtime is no number"))?,
                 // A time before 1970 is a negative base-256 number.
-                None => (header.mtime().map_err(field)?.cast_signed(), 0),
+                None => (number(&old.mtime, header.mtime())?.cast_signed(), 0),
             },
             device: (major.unwrap_or(0), minor.unwrap_or(0)),
             xattrs: extensions.xattrs(),
@@ -427,6 +428,12 @@ fn bad(why: impl Into<String>) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, why.into())
 }
 
-fn field(error: io::Error) -> io::Error {
-    bad(format!("a header's field is damaged: {error}"))
+/// The tar crate's message repeats the entry's name as it is, which may hold anything.
+fn field(_: io::Error) -> io::Error {
+    bad("a number in a header is damaged")
+}
+
+/// A number of a header; a blank one is 0, as GNU tar has it.
+fn number(raw: &[u8], parsed: io::Result<u64>) -> io::Result<u64> {
+    if raw.iter().all(|&byte| byte == 0 || byte == b' ') { Ok(0) } else { parsed.map_err(field) }
 }

@@ -12,7 +12,7 @@ type Whole<R> = io::Chain<Cursor<Vec<u8>>, R>;
 /// A layer, inflated. Told by its first bytes, because media types are wrong in the wild.
 pub(super) enum Inflated<R: BufRead> {
     Plain(Whole<R>),
-    Gzip(MultiGzDecoder<Whole<R>>),
+    Gzip(Box<MultiGzDecoder<Whole<R>>>),
     Zstd(zstd::stream::read::Decoder<'static, Whole<R>>),
 }
 
@@ -24,7 +24,7 @@ impl<R: BufRead> Inflated<R> {
         let whole = Cursor::new(magic).chain(layer);
         match kind {
             // RFC 1952, 2.3.1.
-            Some([0x1f, 0x8b, ..]) => Ok(Self::Gzip(MultiGzDecoder::new(whole))),
+            Some([0x1f, 0x8b, ..]) => Ok(Self::Gzip(Box::new(MultiGzDecoder::new(whole)))),
             // RFC 8878, 3.1.1; a frame to be skipped, 3.1.2, may come first.
             Some([0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18]) => {
                 Ok(Self::Zstd(zstd::stream::read::Decoder::with_buffer(whole)?))

@@ -53,6 +53,16 @@ pub enum LayerError {
         /// Why.
         source: io::Error,
     },
+    /// A hard link could not be made: often because what it links to is missing.
+    #[error("cannot create hard link {path:?} to {target:?}")]
+    Link {
+        /// The entry.
+        path: PathBuf,
+        /// What it links to.
+        target: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// An entry that no honest tool writes.
     #[error("entry {path:?} is refused: {why}")]
     Refused {
@@ -75,7 +85,7 @@ impl LayerError {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Read { source } | Self::Write { source, .. } if is_full(source) => Some(FULL.to_owned()),
+            Self::Read { source } | Self::Write { source, .. } | Self::Link { source, .. } if is_full(source) => Some(FULL.to_owned()),
             Self::Write { source, .. } if is_errno(source, Errno::MFILE) => Some("raise the limit of open files (ulimit -n)".to_owned()),
             Self::Owner { source, .. } if is_errno(source, Errno::INVAL) => Some(
                 "this container maps only some user and group numbers, and these are not among them: make the image with lower numbers, or run the resource type with `privileged: true`".to_owned(),
@@ -87,7 +97,7 @@ impl LayerError {
                 Some("openat2 needs Linux 5.6, and a seccomp profile of the worker that allows it".to_owned())
             }
             Self::Refused { .. } => Some("the image is broken or hostile: make it again with tools that you trust".to_owned()),
-            Self::Read { .. } | Self::Write { .. } | Self::Owner { .. } => None,
+            Self::Read { .. } | Self::Write { .. } | Self::Link { .. } | Self::Owner { .. } => None,
         }
     }
 }
@@ -210,7 +220,7 @@ impl Rootfs {
     ///
     /// # Errors
     /// The file system refuses.
-    pub fn finish(mut self) -> Result<(), LayerError> {
+    pub fn set_directory_times(&mut self) -> Result<(), LayerError> {
         for (inode, (path, mtime)) in std::mem::take(&mut self.directory_times) {
             let failed = |error: Errno| LayerError::Write {
                 action: "set the time of",
@@ -294,7 +304,7 @@ impl Rootfs {
         let fd = match make() {
             // What is in a directory of a lower layer stays; only its attributes change.
             Err(Errno::EXIST) => match open_directory(at.parent, at.name) {
-                Ok(fd) => Ok(fd),
+                Ok(fd) => remove_attributes(&fd).map(|()| fd),
                 Err(Errno::NOTDIR | Errno::LOOP) => {
                     self.tree.place(at.parent, at.name, make).and_then(|()| open_directory(at.parent, at.name))
                 }
@@ -345,7 +355,8 @@ impl Rootfs {
         let refused = |why| LayerError::Refused { path: at.path.shown(), why };
         let target = InRoot::new(&entry.target).map_err(|_| refused("it is a hard link to a path with `..` or NUL"))?;
         let (directory, name) = target.split().ok_or_else(|| refused("it is a hard link to the root"))?;
-        let link = |error| failed("create hard link", at.path, error);
+        let link =
+            |error: Errno| LayerError::Link { path: at.path.shown(), target: target.shown(), source: error.into() };
         let directory = self.tree.existing(directory).map_err(link)?.ok_or(Errno::NOENT).map_err(link)?;
         // A link to itself would otherwise remove what it links to.
         let found = look(&directory.fd, name).map_err(link)?;
@@ -438,6 +449,24 @@ fn set_attributes(entry: &Entry, path: &InRoot, fd: &OwnedFd, skipped: &mut Skip
     Ok(())
 }
 
+/// Removes the extended attributes that a lower layer gave to a directory: an entry replaces them all.
+fn remove_attributes(fd: &OwnedFd) -> rustix::io::Result<()> {
+    let length = match fs::flistxattr_query(fd) {
+        Ok(0) | Err(Errno::NOTSUP) => return Ok(()),
+        length => length?,
+    };
+    let mut names = vec![0; length];
+    let length = fs::flistxattr(fd, names.as_mut_slice())?;
+    for name in names[..length].split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
+        match fs::fremovexattr(fd, name) {
+            // A label of a security module is not the layer's, and cannot be removed.
+            Ok(()) | Err(Errno::PERM | Errno::ACCESS | Errno::NOTSUP | Errno::NODATA) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 fn write_data<R: BufRead>(
     entry: &Entry,
     path: &InRoot,
@@ -446,7 +475,7 @@ fn write_data<R: BufRead>(
 ) -> Result<(), LayerError> {
     let write = |error| failed("write", path, error);
     let mut end = 0;
-    for piece in &entry.pieces {
+    for piece in entry.pieces.iter().filter(|piece| piece.length > 0) {
         let mut at = piece.offset;
         end = piece.offset + piece.length;
         while at < end {

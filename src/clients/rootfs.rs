@@ -248,7 +248,12 @@ fn unpack_received(
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
         Err(source) => return Err(failed(LayerError::Write { action: "make", path: root.to_owned(), source })),
     };
-    let mut rootfs = Rootfs::open(root).map_err(failed)?;
+    let mut rootfs = Rootfs::open(root).map_err(|error| {
+        if was_absent {
+            let _ = std::fs::remove_dir(root);
+        }
+        failed(error)
+    })?;
     if !rootfs.is_empty().map_err(failed)? {
         return Err(RootfsError::NotEmpty { root: root.to_owned() });
     }

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::clients::process::Environment;
 use crate::error::{Error, Report};
 use crate::names::{CommitId, InputsId};
 use crate::request::RequestError;
@@ -53,6 +54,8 @@ pub struct Edge {
     pub build: BTreeMap<String, String>,
     /// Where temporary files go.
     pub temporary: PathBuf,
+    /// What the programs that we start may know of it.
+    pub programs: Environment,
     /// The time at the start.
     pub now: Timestamp,
 }
@@ -141,13 +144,15 @@ fn print(say: &Say, answer: &impl Serialize) -> ExitCode {
 #[expect(clippy::disallowed_methods, reason = "the edge is where environment and clock are read")]
 fn read_edge() -> Edge {
     let concourse = |name: &str| name.starts_with("BUILD_") || name == "ATC_EXTERNAL_URL";
+    let temporary = std::env::temp_dir();
     Edge {
         arguments: std::env::args_os().skip(1).collect(),
         build: std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .filter(|(name, _)| concourse(name))
             .collect(),
-        temporary: std::env::temp_dir(),
+        programs: Environment::select(temporary.clone(), std::env::vars_os()),
+        temporary,
         now: Timestamp::now(),
     }
 }

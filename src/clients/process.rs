@@ -171,6 +171,12 @@ impl Program {
         self
     }
 
+    /// Sets variables.
+    pub fn envs(mut self, variables: impl IntoIterator<Item = (impl AsRef<OsStr>, impl AsRef<OsStr>)>) -> Self {
+        self.command.envs(variables);
+        self
+    }
+
     /// The directory that it runs in.
     pub fn directory(mut self, directory: &Path) -> Self {
         self.command.current_dir(directory);

@@ -1,0 +1,228 @@
+//! How the files of a checkout differ from its commit, after git's own normalisation.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sha2::{Digest as _, Sha256};
+
+use super::{Checkout, CheckoutError, Git, OnDisk, failed_to};
+use crate::clients::git::{Attributes, Setting, blob_id};
+use crate::decide::inputs::{Entry, Mode, Tree};
+use crate::names::{GitPath, ObjectId};
+
+/// The first line of a file that stands for another one in Git LFS.
+const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/v1\n";
+
+/// A pointer is never longer. Fact: git-lfs, docs/spec.md: "less than 1024 bytes".
+const POINTER_BYTES: u64 = 1024;
+
+/// The most that is read of one file to compare it without its line ends; a larger one counts as modified.
+const TEXT_BYTES: u64 = 64 * 1024 * 1024;
+
+/// The counted paths that are not as the commit has them, sorted.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Differences {
+    /// Other content or another mode.
+    pub modified: Vec<GitPath>,
+    /// In the commit, not on disk.
+    pub missing: Vec<GitPath>,
+    /// On disk, not in the commit: untracked or ignored.
+    pub untracked: Vec<GitPath>,
+    /// A pointer of Git LFS in place of its content: as the commit has it, but the image would be made of pointers.
+    pub pointers: Vec<GitPath>,
+}
+
+impl Differences {
+    /// Whether git alone describes the counted files.
+    pub fn is_clean(&self) -> bool {
+        self.modified.is_empty() && self.missing.is_empty() && self.untracked.is_empty()
+    }
+}
+
+impl Checkout {
+    /// Compares the counted paths with the tree of the checkout's commit.
+    ///
+    /// Line ends that `.gitattributes` changes, `$Id$` and the content behind a pointer of Git LFS are no difference.
+    /// A submodule that was not brought is none either: git leaves an empty directory there.
+    ///
+    /// # Errors
+    ///
+    /// Files cannot be read, or git cannot tell what the commit has.
+    pub async fn compare(
+        &self,
+        git: &Git,
+        commit_tree: &Tree,
+        counted: &BTreeSet<GitPath>,
+    ) -> Result<Differences, CheckoutError> {
+        let on_disk = self.list()?;
+        let mut differences = Differences::default();
+        let mut same_kind: BTreeMap<GitPath, (Entry, OnDisk)> = BTreeMap::new();
+        for path in counted {
+            match (commit_tree.get(path), on_disk.get(path)) {
+                (None, None) => {}
+                (Some(entry), None) if entry.mode == Mode::Submodule => {}
+                (Some(_), None) => differences.missing.push(path.clone()),
+                (None, Some(_)) => differences.untracked.push(path.clone()),
+                (Some(entry), Some(found)) if found.mode != Some(entry.mode) => differences.modified.push(path.clone()),
+                (Some(entry), Some(found)) if entry.mode == Mode::Submodule => {
+                    if found.commit.is_none_or(|commit| commit.object() != entry.id) {
+                        differences.modified.push(path.clone());
+                    }
+                }
+                (Some(entry), Some(found)) => drop(same_kind.insert(path.clone(), (*entry, *found))),
+            }
+        }
+        let hashes = self.hash(same_kind.keys().cloned()).await?;
+        let mut suspects = BTreeSet::new();
+        for (path, (entry, found)) in &same_kind {
+            let is_same = hashes.get(path) == Some(&entry.id);
+            if entry.mode == Mode::Symlink {
+                if !is_same {
+                    differences.modified.push(path.clone());
+                }
+            } else if !is_same || (found.size_bytes < POINTER_BYTES && self.is_pointer(path)?) {
+                suspects.insert(path.clone());
+            }
+        }
+        let attributes = git.attributes(self.head, &suspects).await?;
+        let pointers = self.pointers(git, &suspects, &attributes, &same_kind, &hashes).await?;
+        for path in suspects {
+            let Some((entry, found)) = same_kind.get(&path) else { continue };
+            let of_path = attributes.get(&path).cloned().unwrap_or_default();
+            if hashes.get(&path) == Some(&entry.id) {
+                if is_lfs(&of_path) {
+                    differences.pointers.push(path);
+                }
+                continue;
+            }
+            let is_same = match pointers.get(&entry.id).and_then(|content| Pointer::read(content)) {
+                Some(pointer) if is_lfs(&of_path) => {
+                    pointer.size_bytes == found.size_bytes && self.sha256(&path)? == pointer.sha256
+                }
+                _ => self.is_same_text(&path, found, &of_path, entry.id)?,
+            };
+            if !is_same {
+                differences.modified.push(path);
+            }
+        }
+        differences.modified.sort_unstable();
+        Ok(differences)
+    }
+
+    /// The blobs of the suspects that may be pointers whose content lies on disk.
+    async fn pointers(
+        &self,
+        git: &Git,
+        suspects: &BTreeSet<GitPath>,
+        attributes: &BTreeMap<GitPath, Attributes>,
+        entries: &BTreeMap<GitPath, (Entry, OnDisk)>,
+        hashes: &BTreeMap<GitPath, ObjectId>,
+    ) -> Result<BTreeMap<ObjectId, Vec<u8>>, CheckoutError> {
+        let ids: Vec<ObjectId> = suspects
+            .iter()
+            .filter(|path| attributes.get(*path).is_some_and(is_lfs))
+            .filter_map(|path| entries.get(path).map(|(entry, _)| (path, entry.id)))
+            .filter(|(path, id)| hashes.get(*path) != Some(id))
+            .map(|(_, id)| id)
+            .collect();
+        if ids.is_empty() { Ok(BTreeMap::new()) } else { Ok(git.blobs(&ids).await?) }
+    }
+
+    fn is_pointer(&self, path: &GitPath) -> Result<bool, CheckoutError> {
+        Ok(self.read(path, POINTER_BYTES)?.is_some_and(|content| Pointer::read(&content).is_some()))
+    }
+
+    fn is_same_text(
+        &self,
+        path: &GitPath,
+        found: &OnDisk,
+        attributes: &Attributes,
+        id: ObjectId,
+    ) -> Result<bool, CheckoutError> {
+        if found.size_bytes > TEXT_BYTES {
+            return Ok(false);
+        }
+        let content = self.read(path, TEXT_BYTES)?.unwrap_or_default();
+        Ok(normalised(content, attributes).is_some_and(|content| blob_id(&content) == id))
+    }
+
+    fn sha256(&self, path: &GitPath) -> Result<[u8; 32], CheckoutError> {
+        let path = self.root.join(path.to_os_path());
+        let mut hash = Sha256::new();
+        let mut file = super::open_file(&path)?.0;
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            match std::io::Read::read(&mut file, &mut buffer).map_err(failed_to("read", &path))? {
+                0 => return Ok(hash.finalize().into()),
+                read => hash.update(&buffer[..read]),
+            }
+        }
+    }
+}
+
+fn is_lfs(attributes: &Attributes) -> bool {
+    attributes.filter == Setting::Value("lfs".to_owned())
+}
+
+/// A file that stands for another one in Git LFS.
+struct Pointer {
+    sha256: [u8; 32],
+    size_bytes: u64,
+}
+
+impl Pointer {
+    fn read(content: &[u8]) -> Option<Self> {
+        let text = std::str::from_utf8(content.strip_prefix(POINTER)?).ok()?;
+        let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
+        let mut sha256 = [0; 32];
+        hex::decode_to_slice(value("oid")?.strip_prefix("sha256:")?, &mut sha256).ok()?;
+        Some(Self { sha256, size_bytes: value("size")?.parse().ok()? })
+    }
+}
+
+/// The content as git would store it, when the attributes ask for another one than lies on disk. `None`: they do not.
+fn normalised(content: Vec<u8>, attributes: &Attributes) -> Option<Vec<u8>> {
+    let auto = attributes.text == Setting::Value("auto".to_owned());
+    let is_text = match &attributes.text {
+        Setting::Unset => false,
+        Setting::Set | Setting::Value(_) => true,
+        // `eol` alone says that it is text.
+        Setting::Unspecified => matches!(attributes.eol, Setting::Value(_)),
+    };
+    // With `auto` git looks itself; a NUL is what makes a file binary.
+    let line_ends = is_text && !(auto && content.contains(&0));
+    let ident = attributes.ident == Setting::Set;
+    if !line_ends && !ident {
+        return None;
+    }
+    let content = if line_ends { without_carriage_returns(&content) } else { content };
+    Some(if ident { without_ident(&content) } else { content })
+}
+
+fn without_carriage_returns(content: &[u8]) -> Vec<u8> {
+    let next = content.iter().skip(1).map(Some).chain(std::iter::once(None));
+    let kept = content.iter().zip(next).filter(|&(&byte, next)| !(byte == b'\r' && next == Some(&b'\n')));
+    kept.map(|(&byte, _)| byte).collect()
+}
+
+/// Replaces `$Id: anything$` on one line by `$Id$`.
+fn without_ident(content: &[u8]) -> Vec<u8> {
+    let mut kept = Vec::with_capacity(content.len());
+    let mut rest = content;
+    while let Some(at) = rest.windows(4).position(|window| window == b"$Id:") {
+        let after = &rest[at + 4..];
+        let end = after.iter().position(|&byte| byte == b'$' || byte == b'\n');
+        kept.extend_from_slice(&rest[..at]);
+        match end {
+            Some(end) if after[end] == b'$' => {
+                kept.extend_from_slice(b"$Id$");
+                rest = &after[end + 1..];
+            }
+            _ => {
+                kept.extend_from_slice(b"$Id:");
+                rest = after;
+            }
+        }
+    }
+    kept.extend_from_slice(rest);
+    kept
+}

@@ -1,0 +1,550 @@
+//! What can go wrong with git, by what the user must do about it.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::clients::process::{ProgramError, Said};
+use crate::names::{Branch, CommitId, GitRepository, ObjectId};
+
+/// Why git, or the server that it spoke to, did not do what was wanted.
+///
+/// git's own words are the source, without user info in addresses.
+#[derive(Debug, thiserror::Error)]
+pub enum GitError {
+    /// git could not be run.
+    #[error(transparent)]
+    Program(ProgramError),
+    /// The server did not answer, or its name is not known.
+    #[error("cannot reach the git server of {repository}")]
+    Unreachable {
+        /// The repository.
+        repository: GitRepository,
+        /// git's words.
+        #[source]
+        said: Said,
+    },
+    /// The server's certificate is not trusted.
+    #[error("cannot trust the certificate of the git server of {repository}")]
+    Untrusted {
+        /// The repository.
+        repository: GitRepository,
+        /// git's words.
+        #[source]
+        said: Said,
+    },
+    /// The server did not accept who asks.
+    #[error("the git server refused access to {repository}")]
+    Refused {
+        /// The repository.
+        repository: GitRepository,
+        /// What was shown to the server.
+        login: Login,
+        /// git's words.
+        #[source]
+        said: Said,
+    },
+    /// There is no such repository, or the server hides it.
+    #[error("the git server has no repository {repository}")]
+    NoRepository {
+        /// The repository.
+        repository: GitRepository,
+        /// What was shown to the server.
+        login: Login,
+        /// git's words.
+        #[source]
+        said: Said,
+    },
+    /// There is no such branch.
+    #[error("no branch `{branch}` in {repository}")]
+    NoBranch {
+        /// The branch.
+        branch: Branch,
+        /// The repository.
+        repository: GitRepository,
+    },
+    /// The remote's HEAD names no branch that exists.
+    #[error("{repository} has no default branch")]
+    NoDefaultBranch {
+        /// The repository.
+        repository: GitRepository,
+    },
+    /// The private key cannot be read, or its passphrase is another one.
+    #[error("cannot use `source.git.private_key` for {repository}")]
+    Key {
+        /// The repository.
+        repository: GitRepository,
+        /// git's words.
+        #[source]
+        said: Said,
+    },
+    /// The server's ssh key is not the one that was given.
+    #[error("the ssh host key of the git server of {repository} is not in `source.git.known_hosts`")]
+    HostKey {
+        /// The repository.
+        repository: GitRepository,
+        /// git's words.
+        #[source]
+        said: Said,
+    },
+    /// The server ended the connection, or answered what is no git protocol.
+    #[error("the git server of {repository} broke off while it answered `{what}`")]
+    HungUp {
+        /// The repository.
+        repository: GitRepository,
+        /// What was asked.
+        what: String,
+        /// git's words.
+        #[source]
+        said: Said,
+    },
+    /// The server does not have, or does not give, a commit or another object.
+    #[error("the git server of {repository} does not have what was asked for")]
+    Gone {
+        /// The repository.
+        repository: GitRepository,
+        /// git's words.
+        #[source]
+        said: Said,
+    },
+    /// The repository uses SHA-256.
+    #[error("{repository} uses SHA-256 for its objects")]
+    Sha256 {
+        /// The repository.
+        repository: GitRepository,
+    },
+    /// A setting would run a program, or undo what keeps git safe here.
+    #[error("`source.git.git_config` sets {name}")]
+    Setting {
+        /// The name of the setting.
+        name: String,
+        /// Why it is refused.
+        #[source]
+        said: Said,
+    },
+    /// Our own copy of the repository is broken or incomplete.
+    #[error("the local copy of {repository} is damaged")]
+    Damaged {
+        /// The repository.
+        repository: GitRepository,
+        /// git's words.
+        #[source]
+        said: Said,
+    },
+    /// An object is not in our copy.
+    #[error("{object} is not in the local copy of {repository}")]
+    Missing {
+        /// The object.
+        object: ObjectId,
+        /// The repository.
+        repository: GitRepository,
+    },
+    /// The content of an object does not have its name.
+    #[error("object {object} of {repository} has other content than its name says")]
+    Forged {
+        /// The object.
+        object: ObjectId,
+        /// The repository.
+        repository: GitRepository,
+    },
+    /// A tree names a path that no checkout may have.
+    #[error("commit {commit} of {repository} has the path \"{path}\", which no checkout may have")]
+    BadPath {
+        /// The commit.
+        commit: CommitId,
+        /// The repository.
+        repository: GitRepository,
+        /// The path, escaped.
+        path: String,
+    },
+    /// A file that must be read whole is too large for that.
+    #[error("blob {object} of {repository} has {size_bytes} bytes, more than {limit_bytes}")]
+    TooLarge {
+        /// The blob.
+        object: ObjectId,
+        /// The repository.
+        repository: GitRepository,
+        /// Its size.
+        size_bytes: u64,
+        /// The most that is read.
+        limit_bytes: u64,
+    },
+    /// A question that only the whole history answers.
+    #[error("the local copy of {repository} has only the end of the history")]
+    Shallow {
+        /// The repository.
+        repository: GitRepository,
+    },
+    /// Our own files could not be read or written.
+    #[error("cannot {what} {}", path.display())]
+    Files {
+        /// What was tried.
+        what: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// git failed with words that we do not know.
+    #[error("`{what}` failed for {repository}")]
+    Other {
+        /// What was run.
+        what: String,
+        /// The repository.
+        repository: GitRepository,
+        /// git's words.
+        #[source]
+        said: Said,
+    },
+}
+
+/// What was shown to the server to be let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Login {
+    /// Nothing.
+    Nobody,
+    /// A user and a password.
+    Password,
+    /// A private key.
+    Key,
+}
+
+impl GitError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Program(error) => return error.hint(),
+            Self::Unreachable { .. } => {
+                "check the host in `source.git.uri`, and that workers reach it (proxies are read from http_proxy, https_proxy and no_proxy)"
+            }
+            Self::Untrusted { .. } => "give the certificate of the authority that signed it in `source.git.ca_certs`",
+            Self::Refused { login, .. } | Self::NoRepository { login, .. } => match login {
+                Login::Nobody => {
+                    "check `source.git.uri`; a private repository needs `source.git.username` and `source.git.password`, or `source.git.private_key`"
+                }
+                Login::Password => {
+                    "check `source.git.uri`, and that `source.git.username` and `source.git.password` may read it"
+                }
+                Login::Key => "check `source.git.uri`, and that `source.git.private_key` may read it",
+            },
+            Self::NoBranch { .. } => {
+                "check `source.git.branch`; was the branch pushed, or deleted? Upper and lower case differ"
+            }
+            Self::NoDefaultBranch { .. } => "set `source.git.branch`",
+            Self::Key { .. } => {
+                "`source.git.private_key` must be a whole private key (use a block scalar, `|`), and an encrypted one needs `source.git.private_key_passphrase`"
+            }
+            Self::HostKey { .. } => {
+                "if the server has a new key, put the line that `ssh-keyscan` prints into `source.git.known_hosts`"
+            }
+            Self::HungUp { .. } => "try again; if it stays, the git server's log tells why",
+            Self::Gone { .. } => {
+                "the branch may have been force-pushed meanwhile; run the step again with a new checkout"
+            }
+            Self::Sha256 { .. } => "only repositories with SHA-1 object names can be used for now",
+            Self::Setting { .. } => "remove it; settings for http, url, user and credentials are allowed",
+            Self::Damaged { .. } | Self::Missing { .. } | Self::Forged { .. } => {
+                "run the step again; an artifact that is damaged must be fetched again"
+            }
+            Self::BadPath { .. } => "remove that path from the repository",
+            Self::TooLarge { .. } => "this file is read whole, so it must be small",
+            Self::Shallow { .. } | Self::Files { .. } | Self::Other { .. } => return None,
+        };
+        Some(hint.to_owned())
+    }
+
+    /// Whether our own copy is at fault, so that starting anew with an empty one may help.
+    pub fn is_local_damage(&self) -> bool {
+        match self {
+            Self::Damaged { .. } | Self::Missing { .. } | Self::Forged { .. } => true,
+            Self::Program(_)
+            | Self::Unreachable { .. }
+            | Self::Untrusted { .. }
+            | Self::Refused { .. }
+            | Self::NoRepository { .. }
+            | Self::NoBranch { .. }
+            | Self::NoDefaultBranch { .. }
+            | Self::Key { .. }
+            | Self::HostKey { .. }
+            | Self::HungUp { .. }
+            | Self::Gone { .. }
+            | Self::Sha256 { .. }
+            | Self::Setting { .. }
+            | Self::BadPath { .. }
+            | Self::TooLarge { .. }
+            | Self::Shallow { .. }
+            | Self::Files { .. }
+            | Self::Other { .. } => false,
+        }
+    }
+}
+
+impl From<ProgramError> for GitError {
+    fn from(error: ProgramError) -> Self {
+        Self::Program(error)
+    }
+}
+
+/// What a text of git means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Unreachable,
+    Untrusted,
+    Refused,
+    NoRepository,
+    Key,
+    HostKey,
+    Gone,
+    Sha256,
+    Damaged,
+    HungUp,
+}
+
+/// Words of git, curl and ssh under `LANG=C`, in lower case, the most telling first: one failure often says several.
+///
+/// Fact: git 2.39 with libcurl-gnutls 7.88 and OpenSSH 9.2; the OpenSSL texts are curl's own.
+const WORDS: &[(Kind, &[&str])] = &[
+    (Kind::HostKey, &["host key verification failed", "remote host identification has changed"]),
+    (
+        Kind::Key,
+        &[
+            "error in libcrypto",
+            "invalid format",
+            "incorrect passphrase",
+            "bad passphrase",
+            "bad permissions",
+            "load key ",
+        ],
+    ),
+    (
+        Kind::Untrusted,
+        &[
+            "certificate verification failed",
+            "ssl certificate problem",
+            "certificate subject name",
+            "certificate signer not trusted",
+            "problem with the ssl ca cert",
+        ],
+    ),
+    (
+        Kind::Refused,
+        &[
+            "authentication failed",
+            "could not read username",
+            "could not read password",
+            "permission denied",
+            "returned error: 401",
+            "returned error: 403",
+            "access denied",
+        ],
+    ),
+    (
+        Kind::NoRepository,
+        &[
+            "repository not found",
+            "does not appear to be a git repository",
+            "returned error: 404",
+            "' not found",
+            "no such project",
+        ],
+    ),
+    (Kind::Sha256, &["mismatched algorithms", "unsupported object format", "unknown object format"]),
+    (
+        Kind::Gone,
+        &[
+            "not our ref",
+            "unadvertised object",
+            "couldn't find remote ref",
+            "remote did not send all necessary objects",
+        ],
+    ),
+    (
+        Kind::Unreachable,
+        &[
+            "could not resolve host",
+            "failed to connect",
+            "couldn't connect",
+            "connection refused",
+            "connection timed out",
+            "timed out",
+            "no route to host",
+            "network is unreachable",
+            "could not resolve proxy",
+        ],
+    ),
+    (
+        Kind::HungUp,
+        &[
+            "hung up unexpectedly",
+            "early eof",
+            "unexpected disconnect",
+            "rpc failed",
+            "expected flush after",
+            "protocol error",
+            "returned error: 5",
+            "empty reply from server",
+            "connection reset",
+            "recv failure",
+            "not valid: is this a git repository",
+            "could not read from remote repository",
+        ],
+    ),
+    (
+        Kind::Damaged,
+        &[
+            "bad object",
+            "bad tree object",
+            "is corrupt",
+            "is empty",
+            "unable to read",
+            "could not read",
+            "not a tree object",
+            "not a git repository",
+            "not a valid object name",
+            "bad shallow line",
+            "shallow file has changed",
+            "unable to find",
+            "invalid object",
+            "hash mismatch",
+            "cannot be mapped",
+            "missing blob",
+            "missing tree",
+            "does not match index",
+            "bad config",
+            "failed to traverse parents",
+            "revision walk setup failed",
+            "inflate:",
+            "file exists",
+        ],
+    ),
+];
+
+fn kind(said: &str) -> Option<Kind> {
+    let said = said.to_lowercase();
+    WORDS.iter().find(|(_, words)| words.iter().any(|word| said.contains(word))).map(|&(kind, _)| kind)
+}
+
+/// Turns a failed git into what the user must know.
+pub(super) fn classify(error: ProgramError, repository: &GitRepository, login: Login) -> GitError {
+    let ProgramError::Failed { what, said, .. } = error else { return GitError::Program(error) };
+    let said = Said(without_user_info(&said.0));
+    let repository = repository.clone();
+    match kind(&said.0) {
+        Some(Kind::Unreachable) => GitError::Unreachable { repository, said },
+        Some(Kind::Untrusted) => GitError::Untrusted { repository, said },
+        Some(Kind::Refused) => GitError::Refused { repository, login, said },
+        Some(Kind::NoRepository) => GitError::NoRepository { repository, login, said },
+        Some(Kind::Key) => GitError::Key { repository, said },
+        Some(Kind::HostKey) => GitError::HostKey { repository, said },
+        Some(Kind::Gone) => GitError::Gone { repository, said },
+        Some(Kind::Sha256) => GitError::Sha256 { repository },
+        Some(Kind::Damaged) => GitError::Damaged { repository, said },
+        Some(Kind::HungUp) => GitError::HungUp { repository, what, said },
+        None => GitError::Other { what, repository, said },
+    }
+}
+
+/// The text with user and password taken out of every address in it, such as one that a server redirected to.
+fn without_user_info(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + 3);
+        shown.push_str(before);
+        let end = after.find(|c: char| c == '/' || c.is_whitespace() || c == '\'').unwrap_or(after.len());
+        rest = match after[..end].rfind('@') {
+            Some(user) => &after[user + 1..],
+            None => after,
+        };
+    }
+    shown + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_text_of_git_has_its_kind() {
+        use Kind::{Damaged, Gone, HostKey, HungUp, Key, NoRepository, Refused, Sha256, Unreachable, Untrusted};
+        for (said, wanted) in [
+            (
+                "fatal: unable to access 'http://127.0.0.1:1/x/': Failed to connect to 127.0.0.1 port 1 after 0 ms: Couldn't connect to server",
+                Unreachable,
+            ),
+            ("fatal: unable to access 'https://no.example/x/': Could not resolve host: no.example", Unreachable),
+            (
+                "ssh: Could not resolve hostname no.example: Name or service not known\nfatal: Could not read from remote repository.\n\nPlease make sure you have the correct access rights\nand the repository exists.",
+                Unreachable,
+            ),
+            (
+                "ssh: connect to host 127.0.0.1 port 1: Connection refused\nfatal: Could not read from remote repository.",
+                Unreachable,
+            ),
+            (
+                "fatal: unable to access 'https://127.0.0.1:4443/x/': server certificate verification failed. CAfile: none CRLfile: none",
+                Untrusted,
+            ),
+            ("fatal: unable to access 'https://h/x/': SSL certificate problem: self-signed certificate", Untrusted),
+            (
+                "fatal: unable to access 'https://h/x/': SSL: certificate subject name (a) does not match target host name 'h'",
+                Untrusted,
+            ),
+            ("fatal: could not read Username for 'http://127.0.0.1:8080': terminal prompts disabled", Refused),
+            ("remote: HTTP Basic: Access denied\nfatal: Authentication failed for 'https://h/x.git/'", Refused),
+            ("git@h: Permission denied (publickey).\nfatal: Could not read from remote repository.", Refused),
+            ("fatal: unable to access 'http://h/x/': The requested URL returned error: 403", Refused),
+            ("fatal: repository 'http://127.0.0.1:8080/none.git/' not found", NoRepository),
+            ("ERROR: Repository not found.\nfatal: Could not read from remote repository.", NoRepository),
+            (
+                "fatal: '/none' does not appear to be a git repository\nfatal: Could not read from remote repository.",
+                NoRepository,
+            ),
+            (
+                "Load key \"/tmp/k\": error in libcrypto\ngit@h: Permission denied (publickey).\nfatal: Could not read from remote repository.",
+                Key,
+            ),
+            (
+                "Load key \"/tmp/k\": incorrect passphrase supplied to decrypt private key\ngit@h: Permission denied (publickey).",
+                Key,
+            ),
+            (
+                "No ED25519 host key is known for h and you have requested strict checking.\nHost key verification failed.\nfatal: Could not read from remote repository.",
+                HostKey,
+            ),
+            ("fatal: couldn't find remote ref refs/heads/none", Gone),
+            ("fatal: remote error: upload-pack: not our ref 1111111111111111111111111111111111111111", Gone),
+            (
+                "error: Server does not allow request for unadvertised object 1111111111111111111111111111111111111111",
+                Gone,
+            ),
+            ("fatal: mismatched algorithms: client sha1; server sha256", Sha256),
+            (
+                "error: RPC failed; HTTP 500 curl 22 The requested URL returned error: 500\nfatal: expected flush after ref listing",
+                HungUp,
+            ),
+            (
+                "fetch-pack: unexpected disconnect while reading sideband packet\nfatal: early EOF\nfatal: fetch-pack: invalid index-pack output",
+                HungUp,
+            ),
+            ("fatal: bad object HEAD", Damaged),
+            (
+                "error: object file objects/aa/bb is empty\nfatal: loose object aabb (stored in objects/aa/bb) is corrupt",
+                Damaged,
+            ),
+            ("fatal: not a git repository: '/tmp/x'", Damaged),
+            ("fatal: Unable to create '/tmp/x/shallow.lock': File exists.", Damaged),
+        ] {
+            assert_eq!(kind(said), Some(wanted), "{said}");
+        }
+        assert_eq!(kind("fatal: something that nobody has seen"), None);
+    }
+
+    #[test]
+    fn addresses_are_shown_without_user_info() {
+        assert_eq!(
+            without_user_info("unable to access 'https://me:pa@ss@host/x': see http://host/y and ssh://git@h"),
+            "unable to access 'https://host/x': see http://host/y and ssh://h"
+        );
+    }
+}

@@ -1,0 +1,264 @@
+//! What is asked of the server.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::num::NonZeroU32;
+
+use sha1::{Digest as _, Sha1};
+
+use super::{Git, GitError, failed_to};
+use crate::clients::process::Program;
+use crate::names::{Branch, CommitId, ObjectId};
+
+/// The newest commit of a branch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tip {
+    /// The branch.
+    pub branch: Branch,
+    /// Its newest commit.
+    pub commit: CommitId,
+    /// The remote's default branch, when it was asked for and the server names one.
+    pub default_branch: Option<Branch>,
+}
+
+/// Every branch and tag of the remote.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Refs {
+    /// The branches.
+    pub branches: BTreeMap<Branch, CommitId>,
+    /// The tags by name, without `refs/tags/`; an annotated tag with the commit that it points to.
+    pub tags: BTreeMap<String, CommitId>,
+    /// What further branches point to, whose names are none that [`Branch`] allows. They live all the same.
+    pub others: Vec<CommitId>,
+    /// The branch that the remote's HEAD names.
+    pub default_branch: Option<Branch>,
+}
+
+/// What is fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Want {
+    /// A branch.
+    Branch(Branch),
+    /// A commit.
+    Commit(CommitId),
+    /// Every branch and tag; those that are gone there go here.
+    AllRefs,
+}
+
+/// How much of the history is fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// What is new; where history ended before, it ends still.
+    Keep,
+    /// This many commits from the tip; what lies deeper is cut off.
+    Commits(NonZeroU32),
+    /// This many more commits than before.
+    DeepenBy(NonZeroU32),
+    /// All of it.
+    Everything,
+}
+
+impl Git {
+    /// The tip of a branch, or with `None` of the branch that the remote's HEAD names: one `git ls-remote`.
+    ///
+    /// `default_branch` is known only with `None`: a server that is asked for one branch need not list its other refs.
+    ///
+    /// # Errors
+    ///
+    /// The server cannot be asked, or has no such branch.
+    pub async fn tip(&self, branch: Option<&Branch>) -> Result<Tip, GitError> {
+        match branch {
+            Some(branch) => {
+                let full = branch.full_ref();
+                let lines = self.ls_remote(&["--heads"], &[full.as_str()]).await?;
+                self.tip_in(&lines, branch, None)
+            }
+            None => self.tip_and_default_branch(None).await,
+        }
+    }
+
+    /// The tip of a branch as [`Git::tip`] gives it, and the default branch with it: still one `git ls-remote`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Git::tip`].
+    pub async fn tip_and_default_branch(&self, branch: Option<&Branch>) -> Result<Tip, GitError> {
+        let full = branch.map_or_else(|| "refs/heads/*".to_owned(), Branch::full_ref);
+        let lines = self.ls_remote(&["--symref"], &["HEAD", full.as_str()]).await?;
+        let default_branch = lines.head.clone();
+        match branch.cloned().or_else(|| default_branch.clone()) {
+            Some(branch) => self.tip_in(&lines, &branch, default_branch),
+            None => Err(GitError::NoDefaultBranch { repository: self.repository().clone() }),
+        }
+    }
+
+    /// Every branch and tag of the remote. A repository without any has none: that is no error.
+    ///
+    /// # Errors
+    ///
+    /// The server cannot be asked, or its answer is cut off.
+    pub async fn refs(&self) -> Result<Refs, GitError> {
+        let lines = self.ls_remote(&["--symref"], &[]).await?;
+        let mut refs = Refs { default_branch: lines.head, ..Refs::default() };
+        for (name, commit) in lines.refs {
+            if let Some(name) = name.strip_prefix(b"refs/heads/") {
+                match std::str::from_utf8(name).ok().and_then(|name| name.parse().ok()) {
+                    Some(branch) => drop(refs.branches.insert(branch, commit)),
+                    None => refs.others.push(commit),
+                }
+            } else if let Some(name) = name.strip_prefix(b"refs/tags/") {
+                // The line of the commit, `^{}`, follows the line of the tag and takes its place.
+                let name = name.strip_suffix(b"^{}").unwrap_or(name);
+                refs.tags.insert(String::from_utf8_lossy(name).into_owned(), commit);
+            }
+        }
+        Ok(refs)
+    }
+
+    /// Fetches commits and trees, and blobs only from a server that cannot leave them out. Gives the commit that a
+    /// branch or commit was wanted for; for all refs `None`.
+    ///
+    /// # Errors
+    ///
+    /// The server cannot be asked, does not have it, or breaks off.
+    pub async fn fetch(&self, want: &Want, depth: Depth) -> Result<Option<CommitId>, GitError> {
+        let depth = match depth {
+            Depth::Keep => None,
+            Depth::Commits(count) => Some(format!("--depth={count}")),
+            Depth::DeepenBy(count) => Some(format!("--deepen={count}")),
+            // What git itself sends for --unshallow, which it refuses when nothing is cut off.
+            Depth::Everything => Some("--depth=2147483647".to_owned()),
+        };
+        let (flags, refspecs, local) = match want {
+            Want::Branch(branch) => {
+                // Hashed: branches `a` and, later, `a/b` must both have a place.
+                let local = format!("refs/git-image/branches/{}", hex::encode(Sha1::digest(branch.as_str())));
+                (None, vec![format!("+{}:{local}", branch.full_ref())], Some(local))
+            }
+            Want::Commit(commit) => {
+                let local = format!("refs/git-image/commits/{commit}");
+                (None, vec![format!("+{commit}:{local}")], Some(local))
+            }
+            Want::AllRefs => {
+                let all = |kind| format!("+refs/{kind}/*:refs/git-image/all/{kind}/*");
+                (Some("--prune"), vec![all("heads"), all("tags")], None)
+            }
+        };
+        let program = self.fetch_command().args(flags).args(depth).args(["--end-of-options", "origin"]).args(refspecs);
+        match (self.ask(program).await, want) {
+            (Err(GitError::Gone { said, .. }), Want::Branch(branch)) if said.0.contains("couldn't find remote ref") => {
+                Err(GitError::NoBranch { branch: branch.clone(), repository: self.repository().clone() })
+            }
+            (Err(error), _) => Err(error),
+            (Ok(_), _) => local.map(|local| self.loose_ref(&local)).transpose(),
+        }
+    }
+
+    /// Fetches these objects alone, in one request.
+    pub(super) async fn fetch_objects(&self, ids: &[ObjectId]) -> Result<(), GitError> {
+        let lines: String = ids.iter().map(|id| format!("{id}\n")).collect();
+        // What we have says nothing about these, so it is not told.
+        let program = self.remote_with("fetch", &["-c", "fetch.negotiationAlgorithm=noop"]);
+        let program = fetch_flags(program).args(["--stdin", "--end-of-options", "origin"]).input(lines);
+        self.ask(program).await.map(drop)
+    }
+
+    /// A git command that speaks to the server.
+    pub(super) fn remote(&self, command: &str) -> Program {
+        self.remote_with(command, &[])
+    }
+
+    /// Runs a command that speaks to the server.
+    pub(super) async fn ask(&self, program: Program) -> Result<Vec<u8>, GitError> {
+        let result = program.output().await.map_err(|error| self.explain(error));
+        self.login.say_accepted(&self.say);
+        result
+    }
+
+    pub(super) fn remote_with(&self, command: &str, before: &[&str]) -> Program {
+        self.command_with(before, command)
+            .env("GIT_DIR", &self.directory)
+            .envs(self.login.variables().map(|(name, value)| (name, value)))
+    }
+
+    fn fetch_command(&self) -> Program {
+        fetch_flags(self.remote("fetch"))
+    }
+
+    async fn ls_remote(&self, flags: &[&str], patterns: &[&str]) -> Result<Lines, GitError> {
+        let program = self.remote("ls-remote").args(flags).args(["--end-of-options", "origin"]).args(patterns);
+        Ok(Lines::read(&self.ask(program).await?))
+    }
+
+    fn tip_in(&self, lines: &Lines, branch: &Branch, default_branch: Option<Branch>) -> Result<Tip, GitError> {
+        // A pattern matches the end of a name too: refs/x/refs/heads/master is no branch.
+        match lines.refs.get(branch.full_ref().as_bytes()) {
+            Some(&commit) => Ok(Tip { branch: branch.clone(), commit, default_branch }),
+            None => Err(GitError::NoBranch { branch: branch.clone(), repository: self.repository().clone() }),
+        }
+    }
+
+    /// Reads a ref that a fetch has just written.
+    fn loose_ref(&self, name: &str) -> Result<CommitId, GitError> {
+        let path = self.directory.join(name);
+        let text = fs::read_to_string(&path).map_err(failed_to("read", &path))?;
+        text.trim()
+            .parse()
+            .map_err(|error| failed_to("read", &path)(std::io::Error::new(std::io::ErrorKind::InvalidData, error)))
+    }
+}
+
+fn fetch_flags(program: Program) -> Program {
+    program.args([
+        "--quiet",
+        "--no-tags",
+        "--no-write-fetch-head",
+        "--no-auto-maintenance",
+        "--no-recurse-submodules",
+        "--no-show-forced-updates",
+    ])
+}
+
+/// What `git ls-remote` printed.
+#[derive(Default)]
+struct Lines {
+    refs: BTreeMap<Vec<u8>, CommitId>,
+    head: Option<Branch>,
+}
+
+impl Lines {
+    fn read(printed: &[u8]) -> Self {
+        let mut lines = Self::default();
+        for line in printed.split(|&b| b == b'\n') {
+            let Some(tab) = line.iter().position(|&b| b == b'\t') else { continue };
+            let (value, name) = (String::from_utf8_lossy(&line[..tab]), &line[tab + 1..]);
+            if let Some(target) = value.strip_prefix("ref: refs/heads/") {
+                if name == b"HEAD" {
+                    lines.head = target.parse().ok();
+                }
+            } else if let Ok(commit) = value.parse() {
+                lines.refs.insert(name.to_vec(), commit);
+            }
+        }
+        lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lines_of_ls_remote_give_refs_and_the_default_branch() {
+        let id = |digit: &str| digit.repeat(40);
+        let text = format!(
+            "ref: refs/heads/main\tHEAD\n{0}\tHEAD\n{0}\trefs/heads/main\n{1}\trefs/tags/v1\n{0}\trefs/tags/v1^{{}}\n",
+            id("a"),
+            id("b")
+        );
+        let lines = Lines::read(text.as_bytes());
+        assert_eq!(lines.head.map(|branch| branch.to_string()), Some("main".to_owned()));
+        let names: Vec<_> = lines.refs.keys().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
+        assert_eq!(names, ["HEAD", "refs/heads/main", "refs/tags/v1", "refs/tags/v1^{}"]);
+    }
+}

@@ -1,8 +1,21 @@
 //! What an image is made of, and the digest of it: the `inputs` of a version.
 
-use std::collections::BTreeMap;
+mod encoding;
+mod pathspec;
+#[cfg(test)]
+mod tests;
 
-use crate::names::{GitPath, ObjectId};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use crate::details::{self, Details, DetailsError};
+use crate::dockerfile::{self, Position, Source, Sources, Whole};
+use crate::dockerignore::Ignore;
+use crate::names::{GitPath, GitRepository, ObjectId};
+use crate::request::BuildSource;
+use pathspec::Pathspec;
+
+pub use encoding::{FORMAT, digest};
 
 /// What git says of a path besides its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,13 +42,487 @@ pub struct Entry {
 /// Every path of a commit that is no directory.
 pub type Tree = BTreeMap<GitPath, Entry>;
 
-/// Stub.
+/// The modes of a tree: all that [`select`] needs of it.
+pub fn modes(tree: &Tree) -> BTreeMap<GitPath, Mode> {
+    tree.iter().map(|(path, entry)| (path.clone(), entry.mode)).collect()
+}
+
+/// The words of a build: what decides an image besides the content of files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recipe {
+    /// The directory that COPY sees; the root of the repository when empty.
+    pub context: GitPath,
+    /// The Dockerfile.
+    pub dockerfile: GitPath,
+    /// Which files count; `None`: those that the Dockerfile reads.
+    pub paths: Option<Vec<String>>,
+    /// Which files do not count.
+    pub ignore_paths: Vec<String>,
+    /// The file with NAME, VERSION and labels.
+    pub details: Option<GitPath>,
+    /// The stage that is built; `None` is the last one.
+    pub target: Option<String>,
+    /// Build args.
+    pub args: BTreeMap<String, String>,
+    /// Labels of the image.
+    pub labels: BTreeMap<String, String>,
+    /// Any text: another text is another image.
+    pub epoch: Option<String>,
+    /// The platform that is built for.
+    pub platform: String,
+    /// The git repository.
+    pub repository: GitRepository,
+    /// What stands before every tag; empty for nothing.
+    pub tag_prefix: String,
+}
+
+impl Recipe {
+    /// The platform when none is given.
+    pub const PLATFORM: &str = "linux/amd64";
+
+    /// The words of a source.
+    pub fn new(git: &GitRepository, build: &BuildSource, tag_prefix: &str) -> Self {
+        let dockerfile = build.dockerfile();
+        // By name, so that a new key of the source is not forgotten here.
+        let BuildSource { context, dockerfile: _, paths, ignore_paths, details, target, args, labels, epoch } =
+            build.clone();
+        Self {
+            context,
+            dockerfile,
+            paths,
+            ignore_paths,
+            details,
+            target,
+            args,
+            labels,
+            epoch,
+            platform: Self::PLATFORM.to_owned(),
+            repository: git.clone(),
+            tag_prefix: tag_prefix.to_owned(),
+        }
+    }
+
+    /// The ignore file that stands beside the Dockerfile, and wins over the context's.
+    fn own_ignore_file(&self) -> GitPath {
+        let mut path = self.dockerfile.as_bytes().to_vec();
+        path.extend_from_slice(b".dockerignore");
+        GitPath::new(path)
+    }
+}
+
+/// An answer, or what must be read before there is one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked<T, N> {
+    /// The answer.
+    Known(T),
+    /// What is missing.
+    Need(N),
+}
+
+/// The files that an image is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selection {
+    /// Every counted path, with the reason.
+    pub files: BTreeMap<GitPath, Why>,
+    /// What decided it, for the paths of other commits.
+    pub selector: Selector,
+    /// The Dockerfile: a regular file, where a symlink leads when the recipe names one.
+    pub dockerfile: GitPath,
+    /// The ignore file that is in force.
+    pub ignore_file: Option<GitPath>,
+    /// What `image.details` says.
+    pub details: Details,
+    /// Why the whole context counts, when it does.
+    pub whole: Option<Whole>,
+}
+
+/// Why a path counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Why {
+    /// It is the Dockerfile, or the symlink to it.
+    Dockerfile,
+    /// It is the ignore file, or would be if it existed.
+    IgnoreFile,
+    /// It is `image.details`.
+    Details,
+    /// It is a source of the Dockerfile, or lies below one.
+    Source {
+        /// The line of the Dockerfile.
+        line: usize,
+    },
+    /// It stands where a source of the Dockerfile needs a directory.
+    Above {
+        /// The line of the Dockerfile.
+        line: usize,
+    },
+    /// The whole context counts.
+    Context,
+    /// It stands where the context needs a directory.
+    AboveContext,
+    /// `source.build.paths` names it.
+    Paths,
+    /// It says how files at or below its directory are checked out.
+    Attributes,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dockerfile => f.write_str("the Dockerfile"),
+            Self::IgnoreFile => f.write_str("the ignore file"),
+            Self::Details => f.write_str("image.details"),
+            Self::Source { line } => write!(f, "a source in line {line} of the Dockerfile"),
+            Self::Above { line } => write!(f, "above a source in line {line} of the Dockerfile"),
+            Self::Context => f.write_str("in the context, which counts as a whole"),
+            Self::AboveContext => f.write_str("above the context"),
+            Self::Paths => f.write_str("in source.build.paths"),
+            Self::Attributes => f.write_str("the attributes of counted files"),
+        }
+    }
+}
+
+/// Decides which paths count, for the commit that it was made of and for the diffs to its parents.
+///
+/// If a diff between that commit and another touches no path that counts, both have the same inputs; if it touches
+/// one, they differ. So a path that would change the selection if it existed counts too, although it does not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selector {
+    /// Dockerfile, ignore file and details, where they are and where they could be.
+    named: BTreeMap<GitPath, Why>,
+    context: GitPath,
+    choice: Choice,
+    ignored: Vec<Pathspec>,
+    /// The directories with counted files at or below them.
+    directories: BTreeSet<GitPath>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Choice {
+    /// `source.build.paths`.
+    Paths(Vec<Pathspec>),
+    /// The Dockerfile's sources.
+    Sources { sources: Vec<Source>, whole: bool, ignore: Ignore },
+}
+
+impl Selector {
+    /// Why a path counts; `None` when it does not.
+    pub fn counts(&self, path: &GitPath) -> Option<Why> {
+        self.counts_as_content(path).or_else(|| {
+            (path.parts().last() == Some(b".gitattributes") && self.directories.contains(&path.parent()))
+                .then_some(Why::Attributes)
+        })
+    }
+
+    fn counts_as_content(&self, path: &GitPath) -> Option<Why> {
+        // Nothing in a `.git` is of the repository; git itself never has such a path.
+        if path.parts().any(|part| part == b".git") {
+            return None;
+        }
+        if let Some(why) = self.named.get(path) {
+            return Some(*why);
+        }
+        if self.context.is_within(path) {
+            return Some(Why::AboveContext);
+        }
+        if self.ignored.iter().any(|pathspec| pathspec.matches(path)) {
+            return None;
+        }
+        match &self.choice {
+            Choice::Paths(paths) => paths.iter().any(|pathspec| pathspec.matches(path)).then_some(Why::Paths),
+            Choice::Sources { sources, whole, ignore } => {
+                let inside = path.relative_to(&self.context)?;
+                let why = source_of(sources, &inside).or(whole.then_some(Why::Context))?;
+                (!ignore.excludes(&inside)).then_some(why)
+            }
+        }
+    }
+
+    /// Whether a symlink at this path leads a source elsewhere.
+    fn diverts(&self, path: &GitPath) -> bool {
+        let Choice::Sources { sources, .. } = &self.choice else { return false };
+        let Some(inside) = path.relative_to(&self.context) else { return false };
+        let diverts = |source: &Source| matches!(source.pattern.position(&inside), Position::Above | Position::At);
+        sources.iter().any(diverts) && self.counts(path).is_some()
+    }
+}
+
+fn source_of(sources: &[Source], path: &GitPath) -> Option<Why> {
+    let mut above = None;
+    for Source { pattern, line } in sources {
+        match pattern.position(path) {
+            Position::At | Position::Below => return Some(Why::Source { line: *line }),
+            Position::Above => above = above.or(Some(Why::Above { line: *line })),
+            Position::Apart => {}
+        }
+    }
+    above
+}
+
+/// Which of these paths count. `texts` holds the blobs of Dockerfile, ignore file and details, as far as they are
+/// read (of a symlink, the path that it leads to); those that it lacks are asked for.
+///
+/// # Errors
+///
+/// There is no Dockerfile, or one of these files is not what it must be.
+pub fn select(
+    recipe: &Recipe,
+    paths: &BTreeMap<GitPath, Mode>,
+    texts: &BTreeMap<GitPath, Vec<u8>>,
+) -> Result<Asked<Selection, Vec<GitPath>>, InputsError> {
+    context_is_no_file(recipe, paths)?;
+    let mut read = Reading { texts, missing: Vec::new() };
+    let mut named = BTreeMap::from([(recipe.dockerfile.clone(), Why::Dockerfile)]);
+    let dockerfile = find_dockerfile(recipe, paths, &mut read)?;
+    let dockerfile_text = dockerfile.as_ref().and_then(|path| read.text(path));
+    if let Some(path) = &dockerfile {
+        named.insert(path.clone(), Why::Dockerfile);
+    }
+
+    let own = recipe.own_ignore_file();
+    let ignore_file =
+        [own.clone(), recipe.context.join(b".dockerignore")].into_iter().find(|path| paths.contains_key(path));
+    named.entry(own).or_insert(Why::IgnoreFile);
+    // The context's is looked for only when there is none of the Dockerfile's own: then it counts, even if absent.
+    if ignore_file.as_ref() != Some(&recipe.own_ignore_file()) {
+        named.entry(recipe.context.join(b".dockerignore")).or_insert(Why::IgnoreFile);
+    }
+    let ignore = match &ignore_file {
+        // A symlink or submodule is followed by nobody here: it excludes nothing.
+        Some(path) if is_regular(paths, path) => read.text(path).map(Ignore::parse),
+        Some(_) | None => Some(Ignore::default()),
+    };
+
+    let details = match &recipe.details {
+        Some(path) => {
+            named.insert(path.clone(), Why::Details);
+            if !is_regular(paths, path) {
+                return Err(InputsError::NoDetails { path: path.clone(), mode: paths.get(path).copied() });
+            }
+            read.text(path)
+                .map(|text| details::parse(text).map_err(|source| InputsError::Details { path: path.clone(), source }))
+        }
+        None => Some(Ok(Details::default())),
+    };
+
+    let (Some(dockerfile), Some(text), Some(ignore), Some(details)) = (dockerfile, dockerfile_text, ignore, details)
+    else {
+        return Ok(Asked::Need(read.missing));
+    };
+    let (choice, mut whole) = choose(recipe, text, ignore)?;
+    let mut selector = Selector {
+        named,
+        context: recipe.context.clone(),
+        choice,
+        ignored: pathspecs("source.build.ignore_paths", &recipe.ignore_paths)?,
+        directories: BTreeSet::new(),
+    };
+    let symlink = paths.iter().find(|(path, mode)| **mode == Mode::Symlink && selector.diverts(path));
+    if let (Some((path, _)), Choice::Sources { whole: all, .. }) = (symlink, &mut selector.choice) {
+        *all = true;
+        let why = format!("a source is or passes through the symlink {path}");
+        whole = whole.or(Some(Whole { line: None, why }));
+    }
+    Ok(Asked::Known(Selection {
+        files: count(&mut selector, paths),
+        selector,
+        dockerfile,
+        ignore_file,
+        details: details?,
+        whole,
+    }))
+}
+
+/// The blobs that are read, and those that are missed.
+struct Reading<'a> {
+    texts: &'a BTreeMap<GitPath, Vec<u8>>,
+    missing: Vec<GitPath>,
+}
+
+impl<'a> Reading<'a> {
+    fn text(&mut self, path: &GitPath) -> Option<&'a [u8]> {
+        let text = self.texts.get(path);
+        if text.is_none() {
+            self.missing.push(path.clone());
+        }
+        text.map(Vec::as_slice)
+    }
+}
+
+fn is_regular(paths: &BTreeMap<GitPath, Mode>, path: &GitPath) -> bool {
+    matches!(paths.get(path), Some(Mode::File | Mode::Executable))
+}
+
+fn context_is_no_file(recipe: &Recipe, paths: &BTreeMap<GitPath, Mode>) -> Result<(), InputsError> {
+    let mut above = recipe.context.clone();
+    while !above.as_bytes().is_empty() {
+        if let Some(mode) = paths.get(&above) {
+            return Err(InputsError::Context { context: recipe.context.clone(), path: above, mode: *mode });
+        }
+        above = above.parent();
+    }
+    Ok(())
+}
+
+/// Where the Dockerfile is; `None`: it is a symlink that was not read.
+fn find_dockerfile(
+    recipe: &Recipe,
+    paths: &BTreeMap<GitPath, Mode>,
+    read: &mut Reading<'_>,
+) -> Result<Option<GitPath>, InputsError> {
+    let path = &recipe.dockerfile;
+    match paths.get(path) {
+        Some(Mode::File | Mode::Executable) => Ok(Some(path.clone())),
+        Some(Mode::Symlink) => {
+            let Some(target) = read.text(path) else { return Ok(None) };
+            let leads_to = follow(&path.parent(), target).filter(|leads_to| is_regular(paths, leads_to));
+            leads_to.map(Some).ok_or_else(|| InputsError::DockerfileSymlink {
+                path: path.clone(),
+                target: target.escape_ascii().to_string(),
+            })
+        }
+        Some(Mode::Submodule) | None => Err(InputsError::NoDockerfile {
+            path: path.clone(),
+            elsewhere: paths.keys().filter(|found| found.parts().last() == Some(b"Dockerfile")).cloned().collect(),
+        }),
+    }
+}
+
+/// Where a symlink in a directory leads; `None` when that is outside of the repository.
+fn follow(directory: &GitPath, target: &[u8]) -> Option<GitPath> {
+    if target.starts_with(b"/") {
+        return None;
+    }
+    let mut parts: Vec<&[u8]> = directory.parts().collect();
+    for part in target.split(|&b| b == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => {
+                parts.pop()?;
+            }
+            _ => parts.push(part),
+        }
+    }
+    Some(GitPath::new(parts.join(&b'/')))
+}
+
+fn choose(recipe: &Recipe, dockerfile: &[u8], ignore: Ignore) -> Result<(Choice, Option<Whole>), InputsError> {
+    if let Some(paths) = &recipe.paths {
+        return Ok((Choice::Paths(pathspecs("source.build.paths", paths)?), None));
+    }
+    Ok(match dockerfile::sources(dockerfile, &recipe.args) {
+        Sources::Patterns(sources) => (Choice::Sources { sources, whole: false, ignore }, None),
+        Sources::Whole(whole) => (Choice::Sources { sources: Vec::new(), whole: true, ignore }, Some(whole)),
+    })
+}
+
+fn pathspecs(key: &'static str, patterns: &[String]) -> Result<Vec<Pathspec>, InputsError> {
+    let read =
+        |text: &String| Pathspec::parse(text).map_err(|why| InputsError::Pathspec { key, pattern: text.clone(), why });
+    patterns.iter().map(read).collect()
+}
+
+/// The counted paths. The attributes come last: which of them count depends on the others.
+fn count(selector: &mut Selector, paths: &BTreeMap<GitPath, Mode>) -> BTreeMap<GitPath, Why> {
+    for path in paths.keys().filter(|path| selector.counts_as_content(path).is_some()).cloned().collect::<Vec<_>>() {
+        let mut directory = path.parent();
+        while selector.directories.insert(directory.clone()) && !directory.as_bytes().is_empty() {
+            directory = directory.parent();
+        }
+    }
+    paths.keys().filter_map(|path| Some((path.clone(), selector.counts(path)?))).collect()
+}
+
+/// Why the files of an image cannot be told.
 #[derive(Debug, thiserror::Error)]
-pub enum InputsError {}
+pub enum InputsError {
+    /// There is no Dockerfile.
+    #[error("there is no Dockerfile at {path}")]
+    NoDockerfile {
+        /// Where it was looked for.
+        path: GitPath,
+        /// Where there are files of that name.
+        elsewhere: Vec<GitPath>,
+    },
+    /// The Dockerfile is a symlink that leads to no regular file of the repository.
+    #[error("the Dockerfile {path} is a symlink to {target}, which is no file of the repository")]
+    DockerfileSymlink {
+        /// The symlink.
+        path: GitPath,
+        /// Where it leads.
+        target: String,
+    },
+    /// The context, or a directory above it, is no directory.
+    #[error("the context {context} is no directory: {path} is {}", kind(*mode))]
+    Context {
+        /// The context.
+        context: GitPath,
+        /// What stands there.
+        path: GitPath,
+        /// What it is.
+        mode: Mode,
+    },
+    /// `image.details` is missing, or no regular file.
+    #[error("there is no file of details at {path}{}", mode.map(|mode| format!(": it is {}", kind(mode))).unwrap_or_default())]
+    NoDetails {
+        /// Where it was looked for.
+        path: GitPath,
+        /// What stands there.
+        mode: Option<Mode>,
+    },
+    /// `image.details` cannot be read.
+    #[error("cannot read the details in {path}")]
+    Details {
+        /// The file.
+        path: GitPath,
+        /// Why.
+        #[source]
+        source: DetailsError,
+    },
+    /// A pattern that git would not take, or that means something else than a path.
+    #[error("`{key}` has the pattern {pattern:?}, which {why}")]
+    Pathspec {
+        /// The key of the source.
+        key: &'static str,
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+}
+
+fn kind(mode: Mode) -> &'static str {
+    match mode {
+        Mode::File | Mode::Executable => "a file",
+        Mode::Symlink => "a symlink",
+        Mode::Submodule => "a submodule",
+    }
+}
 
 impl InputsError {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
-        match *self {}
+        match self {
+            Self::NoDockerfile { elsewhere, .. } => {
+                let keys =
+                    "say where it is with `source.build.dockerfile`, or `source.build.context` for its directory";
+                Some(match elsewhere.as_slice() {
+                    [] => keys.to_owned(),
+                    [found, ..] => format!("{keys}; there is one at {found}"),
+                })
+            }
+            Self::DockerfileSymlink { .. } => Some(
+                "name the file itself in `source.build.dockerfile`; a symlink may lead once, inside the repository"
+                    .to_owned(),
+            ),
+            Self::Context { .. } => Some(
+                "name a directory of this repository in `source.build.context`, without symlinks or submodules"
+                    .to_owned(),
+            ),
+            Self::NoDetails { .. } => Some("commit the file, or take `source.build.details` out".to_owned()),
+            Self::Details { .. } => Some(
+                "it is made of KEY=value lines; NAME and VERSION are ours, every other key becomes a label".to_owned(),
+            ),
+            Self::Pathspec { .. } => Some("give a path from the root of the repository, with *, ? and […]".to_owned()),
+        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! - [`model`]: what a registry holds, and how its JSON is read.
 //! - [`error`]: what goes wrong, and what to do about it.
-//! - `http`: one request and its answer; retries, redirects, limits, TLS.
+//! - `http`: one request and its answer; retries, redirects, limits. `tls`: whom we trust.
 //! - `auth`: basic credentials and tokens.
 //! - [`answer`]: what a server said instead, or why it said nothing.
 //! - `links`: the pages of a list. `download`: a blob on its way.
@@ -20,6 +20,7 @@ mod links;
 pub mod model;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::collections::{BTreeSet, HashSet};
 use std::pin::Pin;

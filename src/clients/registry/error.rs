@@ -21,9 +21,6 @@ pub enum RegistryError {
     BadCaCert {
         /// Which entry; the first is 1.
         position: usize,
-        /// What is wrong with it, when that is known.
-        #[source]
-        source: Option<reqwest::Error>,
     },
     /// The repository's host cannot be part of an address.
     #[error("the registry {registry:?} is not a host that can be reached over http")]
@@ -34,7 +31,16 @@ pub enum RegistryError {
         #[source]
         source: url::ParseError,
     },
-    /// The HTTP client cannot be set up: the system's certificates or a proxy setting.
+    /// The certificates of the system cannot be read.
+    #[error("cannot {what}: there is nothing to verify the registry's certificate with")]
+    NoTrust {
+        /// What was wanted.
+        what: String,
+        /// Why.
+        #[source]
+        source: rustls::Error,
+    },
+    /// The HTTP client cannot be set up.
     #[error("cannot {what}: the HTTP client cannot be set up")]
     NoClient {
         /// What was wanted.
@@ -297,8 +303,8 @@ impl RegistryError {
             Self::BadHost { .. } => {
                 "`source.registry.repository` is host[:port]/name, such as registry.example.com/acme/app".to_owned()
             }
-            Self::NoClient { .. } => {
-                "are there certificates in /etc/ssl/certs, and are the proxy settings of the environment addresses?"
+            Self::NoTrust { .. } => {
+                "this machine has no certificates of authorities (/etc/ssl/certs); give the registry's in `source.registry.ca_certs`"
                     .to_owned()
             }
             Self::Unreachable { .. } => {
@@ -324,7 +330,8 @@ impl RegistryError {
                 "wait, or use an account with a higher limit in `source.registry.username`".to_owned()
             }
             Self::NoPlatform { .. } => "build the image for linux/amd64".to_owned(),
-            Self::Interrupted { .. }
+            Self::NoClient { .. }
+            | Self::Interrupted { .. }
             | Self::Stalled { .. }
             | Self::TlsRefused { .. }
             | Self::BadChallenge { .. }
@@ -360,6 +367,7 @@ impl RegistryError {
             | Self::Unexpected { answer, .. } => Some(answer),
             Self::BadCaCert { .. }
             | Self::BadHost { .. }
+            | Self::NoTrust { .. }
             | Self::NoClient { .. }
             | Self::Unreachable { .. }
             | Self::Interrupted { .. }
@@ -392,6 +400,7 @@ impl RegistryError {
             },
             Self::BadCaCert { .. }
             | Self::BadHost { .. }
+            | Self::NoTrust { .. }
             | Self::NoClient { .. }
             | Self::TlsUntrusted { .. }
             | Self::TlsRefused { .. }

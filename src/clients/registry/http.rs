@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION};
-use reqwest::{Certificate, Method, Response, StatusCode};
+use reqwest::{Method, Response, StatusCode};
+use rustls::pki_types::CertificateDer;
 use url::Url;
 
 use crate::request::{RegistrySource, RegistryTransport};
@@ -15,6 +16,7 @@ use crate::say::Say;
 use super::answer::{Answer, RootCause, Server, Silence, answer, retry_after, shown};
 use super::auth::{self, Auth};
 use super::error::{Given, Passing, RegistryError};
+use super::tls;
 
 /// How often one request is sent at most.
 const TRIES: u32 = 4;
@@ -105,7 +107,7 @@ pub(super) struct Http {
     plain: OnceLock<reqwest::Client>,
     /// Made when it is first needed: it reads the certificates of the system, which takes longer than a request.
     tls: OnceLock<reqwest::Client>,
-    authorities: Vec<Certificate>,
+    authorities: Vec<CertificateDer<'static>>,
     base: Url,
     repository: String,
     auth: Auth,
@@ -125,7 +127,7 @@ impl Http {
         Ok(Self {
             plain: OnceLock::new(),
             tls: OnceLock::new(),
-            authorities: authorities(&source.ca_certs)?,
+            authorities: tls::authorities(&source.ca_certs)?,
             base,
             repository: format!("{host}/{repository}"),
             auth: Auth::new(repository, source.credentials.clone()),
@@ -295,7 +297,9 @@ impl Http {
             .referer(false)
             .connect_timeout(CONNECT_LIMIT);
         let builder = if over_tls {
-            builder.tls_certs_merge(self.authorities.iter().cloned())
+            let settings = tls::settings(&self.authorities)
+                .map_err(|source| RegistryError::NoTrust { what: ask.what.clone(), source })?;
+            builder.tls_backend_preconfigured(settings)
         } else {
             builder.tls_certs_only([])
         };
@@ -419,19 +423,6 @@ pub(super) async fn chunk(ask: &Ask, response: &mut Response) -> Result<Option<B
 /// Where `Location` leads from an address.
 pub(super) fn location(from: &Url, headers: &HeaderMap) -> Option<Url> {
     from.join(headers.get(LOCATION)?.to_str().ok()?).ok()
-}
-
-fn authorities(pems: &[String]) -> Result<Vec<Certificate>, RegistryError> {
-    let mut all = Vec::new();
-    for (pem, position) in pems.iter().zip(1..) {
-        let bad = |source| RegistryError::BadCaCert { position, source };
-        let mut these = Certificate::from_pem_bundle(pem.as_bytes()).map_err(|error| bad(Some(error)))?;
-        if these.is_empty() {
-            return Err(bad(None));
-        }
-        all.append(&mut these);
-    }
-    Ok(all)
 }
 
 /// Host and port, as a user writes them.

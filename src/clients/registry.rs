@@ -16,6 +16,8 @@ mod auth;
 mod download;
 pub mod error;
 mod http;
+#[cfg(test)]
+mod liar;
 mod links;
 pub mod model;
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, Response, StatusCode};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 use url::Url;
@@ -199,6 +199,17 @@ fn sensitive(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(text).ok()?;
     value.set_sensitive(true);
     Some(value)
+}
+
+/// Whether a header holds basic credentials.
+pub(super) fn is_basic(header: &HeaderValue) -> bool {
+    header.as_bytes().starts_with(b"Basic ")
+}
+
+/// Whether a registry asks for a token.
+pub(super) fn wants_token(response: &Response) -> bool {
+    response.status() == StatusCode::UNAUTHORIZED
+        && challenges(response.headers()).iter().any(|challenge| challenge.is("bearer"))
 }
 
 /// Whether a registry says that the token is good and its rights are not enough.

@@ -168,6 +168,9 @@ impl Http {
     /// Sends a request once and reads the answer.
     pub(super) async fn ask_once(&self, ask: &Ask, limit: u64) -> Result<Whole, RegistryError> {
         let response = self.response(ask).await?;
+        if !response.status().is_success() {
+            return Ok(self.refusal(response).await);
+        }
         let (url, status, headers) = (response.url().clone(), response.status(), response.headers().clone());
         let bytes = match ask.method {
             Method::HEAD => Bytes::new(),
@@ -219,7 +222,16 @@ impl Http {
             return self.transmit(ask, None).await;
         }
         let header = self.auth.header(self, ask).await?;
-        let response = self.transmit(ask, header.as_ref()).await?;
+        let mut response = self.transmit(ask, header.as_ref()).await?;
+        if response.status() == StatusCode::FORBIDDEN && header.as_ref().is_some_and(auth::is_basic) {
+            // A registry that wants a token may deny basic credentials, which we sent unasked, in place of asking for
+            // what it wants: ghcr.io does (argocd-image-updater, issue 303). Without any it asks.
+            let bare = self.transmit(ask, None).await?;
+            if !auth::wants_token(&bare) {
+                return Ok(if bare.status().is_success() { bare } else { response });
+            }
+            response = bare;
+        }
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok(response);
         }

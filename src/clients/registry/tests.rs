@@ -1,16 +1,14 @@
 //! The client against a server that lies, for answers that no honest registry gives on demand.
+//!
+//! Longer than 500 lines, and one subject: each test is a short script of answers.
 
-use std::io::Write;
 use std::sync::{Arc, Mutex};
 
 use futures_util::StreamExt as _;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
+use super::liar::{Liar, Page, reply};
 use super::*;
-use crate::error::{Error, Report};
-use crate::names::Secret;
-use crate::request::{Credentials, RegistryTransport, RepositorySetting};
 
 #[test]
 fn every_request_can_run_on_any_thread() {
@@ -26,104 +24,6 @@ fn every_request_can_run_on_any_thread() {
         sendable(registry.tags());
         sendable(registry.delete(&descriptor.digest));
     }
-}
-
-/// One request, as the liar heard it.
-#[derive(Debug, Clone)]
-struct Heard {
-    /// Method and target: `GET /v2/…`.
-    line: String,
-    authorization: Option<String>,
-}
-
-/// A server that answers what its script says. The script is given every request so far; the last is the one to answer.
-struct Liar {
-    host: String,
-    heard: Arc<Mutex<Vec<Heard>>>,
-}
-
-impl Liar {
-    async fn start(script: impl Fn(&[Heard]) -> String + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
-        let host = listener.local_addr().expect("it is bound").to_string();
-        let heard = Arc::new(Mutex::new(Vec::new()));
-        let hears = Arc::clone(&heard);
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                serve(stream, &hears, &script).await;
-            }
-        });
-        Self { host, heard }
-    }
-
-    fn lines(&self) -> Vec<String> {
-        self.heard().into_iter().map(|heard| heard.line).collect()
-    }
-
-    fn heard(&self) -> Vec<Heard> {
-        self.heard.lock().expect("no holder panics").clone()
-    }
-
-    fn registry(&self) -> Registry {
-        self.registry_with(None, &Say::new(std::io::sink()))
-    }
-
-    fn registry_of_alice(&self) -> Registry {
-        let credentials = Credentials { username: "alice".to_owned(), password: Secret::new("secret") };
-        self.registry_with(Some(credentials), &Say::new(std::io::sink()))
-    }
-
-    fn registry_with(&self, credentials: Option<Credentials>, say: &Say) -> Registry {
-        let repository: Repository = format!("{}/acme/app", self.host).parse().expect("it is a repository");
-        let source = RegistrySource {
-            repository: RepositorySetting::Whole(repository.clone()),
-            tag_prefix: String::new(),
-            credentials,
-            transport: RegistryTransport::Http,
-            ca_certs: Vec::new(),
-        };
-        let mut registry = Registry::new(&repository, &source, say).expect("the source is good");
-        Arc::get_mut(&mut registry.http).expect("nobody shares it yet").without_patience();
-        registry
-    }
-
-    /// The report of an error, with the port taken out.
-    fn report(&self, error: RegistryError) -> String {
-        Report(&Error::from(error)).to_string().replace(&self.host, "HOST")
-    }
-}
-
-async fn serve(mut stream: TcpStream, hears: &Mutex<Vec<Heard>>, script: &impl Fn(&[Heard]) -> String) {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        match stream.read_u8().await {
-            Ok(byte) => head.push(byte),
-            Err(_) => return,
-        }
-    }
-    let head = String::from_utf8_lossy(&head).into_owned();
-    let header = |name: &str| {
-        head.lines().filter_map(|line| line.split_once(": ")).find(|(key, _)| key.eq_ignore_ascii_case(name))
-    };
-    let length = header("content-length").and_then(|(_, value)| value.parse().ok()).unwrap_or(0);
-    let mut body = vec![0; length];
-    if stream.read_exact(&mut body).await.is_err() {
-        return;
-    }
-    let line = head.lines().next().unwrap_or_default().trim_end_matches(" HTTP/1.1").to_owned();
-    let authorization = header("authorization").map(|(_, value)| value.to_owned());
-    let reply = {
-        let mut heard = hears.lock().expect("no holder panics");
-        heard.push(Heard { line, authorization });
-        script(&heard)
-    };
-    let _ = stream.write_all(reply.as_bytes()).await;
-    let _ = stream.shutdown().await;
-}
-
-fn reply(status: u16, headers: &[&str], body: &str) -> String {
-    let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
-    format!("HTTP/1.1 {status} X\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
 }
 
 fn tag() -> Tag {
@@ -152,20 +52,6 @@ async fn read_stream(registry: &Registry, descriptor: &Descriptor) -> (Vec<u8>, 
     (bytes, None)
 }
 
-#[derive(Clone, Default)]
-struct Page(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Page {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().expect("no holder panics").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 const TAGS: &str = r#"{"name":"acme/app","tags":["b","a"]}"#;
 
 #[tokio::test]
@@ -181,7 +67,7 @@ async fn a_429_is_waited_for_as_long_as_the_registry_says_and_that_is_said() {
     let tags = liar.registry_with(None, &Say::new(page.clone())).tags().await.expect("the second try works");
     assert_eq!(tags, ["a", "b"]);
     assert!(began.elapsed() >= std::time::Duration::from_secs(1));
-    let said = String::from_utf8_lossy(&page.0.lock().expect("no holder panics")).replace(&liar.host, "HOST");
+    let said = page.text().replace(&liar.host, "HOST");
     assert_eq!(
         said,
         "cannot list the tags of HOST/acme/app yet: the registry answered 429 TOOMANYREQUESTS: slow down \
@@ -413,7 +299,7 @@ async fn a_registry_that_nobody_serves_is_tried_four_times_and_the_report_says_w
          cause: Connection refused (os error 111)\n\
          hint: check the host and port in `source.registry.repository`, and whether the worker needs a proxy to reach it"
     );
-    let said = String::from_utf8_lossy(&page.0.lock().expect("no holder panics")).replace(&liar.host, "HOST");
+    let said = page.text().replace(&liar.host, "HOST");
     assert_eq!(
         said.lines().next(),
         Some(
@@ -475,6 +361,23 @@ async fn no_error_and_no_line_shows_the_password() {
     let error = liar.registry_of_alice().tags().await.expect_err("the password is wrong");
     let shown = format!("{error:?}") + &liar.report(error);
     assert!(!shown.contains("secret") && !shown.contains("YWxpY2U6c2VjcmV0"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_registry_that_denies_basic_credentials_and_wants_a_token_gets_one() {
+    let tokens = Liar::start(|_| reply(200, &[], r#"{"token":"t"}"#)).await;
+    let challenge = format!(r#"www-authenticate: Bearer realm="http://{}/token""#, tokens.host);
+    let liar = Liar::start(move |heard| match heard.last().and_then(|now| now.authorization.as_deref()) {
+        Some("Bearer t") => reply(200, &[], TAGS),
+        Some(_) => reply(403, &[], r#"{"errors":[{"code":"DENIED","message":"invalid token"}]}"#),
+        None => reply(401, &[&challenge], ""),
+    })
+    .await;
+    let registry = liar.registry_of_alice();
+    registry.tags().await.expect("the token is good");
+    assert_eq!(liar.lines().len(), 3);
+    registry.tags().await.expect("the token is good");
+    assert_eq!((liar.lines().len(), tokens.lines().len()), (4, 1));
 }
 
 #[tokio::test]

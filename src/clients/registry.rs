@@ -102,7 +102,7 @@ impl Registry {
             repository.name().to_owned(),
             String::new(),
         );
-        let http = Http::new(reference.resolve_registry(), repository.name(), source, say)?;
+        let http = Http::new(reference.resolve_registry(), repository, source, say)?;
         Ok(Self { repository: repository.clone(), http: Arc::new(http) })
     }
 

@@ -10,6 +10,7 @@ use reqwest::{Method, Response, StatusCode};
 use rustls::pki_types::CertificateDer;
 use url::Url;
 
+use crate::names::Repository;
 use crate::request::{RegistrySource, RegistryTransport};
 use crate::say::Say;
 
@@ -116,21 +117,26 @@ pub(super) struct Http {
 }
 
 impl Http {
-    /// `host` is where the registry is reached, `repository` the name in it.
-    pub(super) fn new(host: &str, repository: &str, source: &RegistrySource, say: &Say) -> Result<Self, RegistryError> {
+    /// `host` is where the registry of the repository is reached.
+    pub(super) fn new(
+        host: &str,
+        repository: &Repository,
+        source: &RegistrySource,
+        say: &Say,
+    ) -> Result<Self, RegistryError> {
         let scheme = match source.transport {
             RegistryTransport::Https => "https",
             RegistryTransport::Http => "http",
         };
-        let base = Url::parse(&format!("{scheme}://{host}/v2/{repository}/"))
+        let base = Url::parse(&format!("{scheme}://{host}/v2/{}/", repository.name()))
             .map_err(|error| RegistryError::BadHost { registry: host.to_owned(), source: error })?;
         Ok(Self {
             plain: OnceLock::new(),
             tls: OnceLock::new(),
             authorities: tls::authorities(&source.ca_certs)?,
             base,
-            repository: format!("{host}/{repository}"),
-            auth: Auth::new(repository, source.credentials.clone()),
+            repository: repository.to_string(),
+            auth: Auth::new(repository.name(), source.credentials.clone()),
             say: say.clone(),
             first_pause: FIRST_PAUSE,
         })

@@ -342,7 +342,8 @@ fn hash_file(path: &Path) -> Result<Option<ObjectId>, CheckoutError> {
     let (mut file, size_bytes) = open_file(path)?;
     let mut hash = Sha1::new();
     hash.update(format!("blob {size_bytes}\0"));
-    let mut buffer = vec![0; 64 * 1024];
+    // Most files are small: one read, and one that finds the end.
+    let mut buffer = vec![0; usize::try_from(size_bytes).unwrap_or(usize::MAX).clamp(1, 64 * 1024)];
     loop {
         match file.read(&mut buffer).map_err(failed_to("read", path))? {
             0 => return Ok(Some(ObjectId::from_bytes(hash.finalize().into()))),

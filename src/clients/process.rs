@@ -251,7 +251,8 @@ impl Program {
         let said = said.map_err(io)?;
         // A program that was refused its output ends by SIGPIPE; then the reader's error is the reason.
         let by_pipe = std::os::unix::process::ExitStatusExt::signal(&status) == Some(Signal::PIPE.as_raw());
-        if !status.success() && !(by_pipe && value.is_err()) {
+        let is_refused = by_pipe && value.is_err();
+        if !status.success() && !is_refused {
             let said = if said.is_empty() { Said(status.to_string()) } else { Said(said) };
             return Err(ProgramError::Failed { program, what, status, said }.into());
         }

@@ -380,6 +380,7 @@ const WORDS: &[(Kind, &[&str])] = &[
             "unexpected disconnect",
             "rpc failed",
             "expected flush after",
+            "operation too slow",
             "protocol error",
             "returned error: 5",
             "empty reply from server",
@@ -427,9 +428,10 @@ fn kind(said: &str) -> Option<Kind> {
 /// Turns a failed git into what the user must know.
 pub(super) fn classify(error: ProgramError, repository: &GitRepository, login: Login) -> GitError {
     let ProgramError::Failed { what, said, .. } = error else { return GitError::Program(error) };
-    let said = Said(without_user_info(&said.0));
+    let kind = kind(&said.0);
+    let said = Said(without_user_info(&telling(&said.0)));
     let repository = repository.clone();
-    match kind(&said.0) {
+    match kind {
         Some(Kind::Unreachable) => GitError::Unreachable { repository, said },
         Some(Kind::Untrusted) => GitError::Untrusted { repository, said },
         Some(Kind::Refused) => GitError::Refused { repository, login, said },
@@ -442,6 +444,30 @@ pub(super) fn classify(error: ProgramError, repository: &GitRepository, login: L
         Some(Kind::HungUp) => GitError::HungUp { repository, what, said },
         None => GitError::Other { what, repository, said },
     }
+}
+
+/// The lines that say something of this failure: not the box around a warning, not advice about files of ours.
+fn telling(said: &str) -> String {
+    const GENERAL: [&str; 12] = [
+        "@",
+        "IT IS POSSIBLE THAT",
+        "Someone could be",
+        "It is also possible",
+        "Please contact your",
+        "Please make sure you have the correct access rights",
+        "and the repository exists.",
+        "fatal: Could not read from remote repository.",
+        "Add correct host key in ",
+        "Offending ",
+        "  remove with:",
+        "  ssh-keygen -f ",
+    ];
+    let is_telling = |line: &&str| !line.trim().is_empty() && !GENERAL.iter().any(|start| line.starts_with(start));
+    let mut lines: Vec<&str> = said.lines().filter(is_telling).collect();
+    // A damaged pack is complained of once for each object that is looked for.
+    lines.dedup();
+    lines.drain(..lines.len().saturating_sub(12));
+    if lines.is_empty() { said.to_owned() } else { lines.join("\n") }
 }
 
 /// The text with user and password taken out of every address in it, such as one that a server redirected to.
@@ -538,6 +564,17 @@ mod tests {
             assert_eq!(kind(said), Some(wanted), "{said}");
         }
         assert_eq!(kind("fatal: something that nobody has seen"), None);
+    }
+
+    #[test]
+    fn words_of_git_that_are_the_same_for_every_failure_are_left_out() {
+        let said = "@@@@@\n@  WARNING!  @\nHost key verification failed.\nfatal: Could not read from remote repository.\n\n\
+                    Please make sure you have the correct access rights\nand the repository exists.";
+        assert_eq!(telling(said), "Host key verification failed.");
+        assert_eq!(
+            telling("fatal: Could not read from remote repository."),
+            "fatal: Could not read from remote repository."
+        );
     }
 
     #[test]

@@ -78,7 +78,7 @@ impl Git {
             program.env("GIT_DIR", &git_dir).env("GIT_WORK_TREE", &into).directory(&into).args(["--quiet"])
         };
         // `reset` sets the branch, too. It runs no hook, and the configuration has no filter.
-        let reset = here(self.local("reset")).args(["--hard", "--end-of-options"]).arg(commit.to_string());
+        let reset = here(self.local("reset")).arg("--hard").arg(commit.to_string());
         reset.output().await.map(drop).map_err(|error| self.explain(error))
     }
 

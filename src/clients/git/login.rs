@@ -42,6 +42,8 @@ pub(super) struct Login {
     kind: Kind,
     /// Where ssh notes the key of a host that nobody gave us; `None` once it was said, or when hosts are given.
     accepted: Mutex<Option<PathBuf>>,
+    /// The private key, when only a passphrase opens it.
+    locked_key: Option<PathBuf>,
 }
 
 impl Login {
@@ -56,7 +58,8 @@ impl Login {
             refuse_programs(setting)?;
             pairs.push((setting.name.clone(), setting.value.open().to_owned()));
         }
-        let mut login = Self { variables: Vec::new(), kind: Kind::Nobody, accepted: Mutex::new(None) };
+        let mut login =
+            Self { variables: Vec::new(), kind: Kind::Nobody, accepted: Mutex::new(None), locked_key: None };
         match source.uri.scheme() {
             GitScheme::Http | GitScheme::Https => login.prepare_http(source, private, &mut pairs)?,
             GitScheme::Ssh => login.prepare_ssh(source, private)?,
@@ -73,6 +76,11 @@ impl Login {
     /// What is shown to the server.
     pub(super) fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// The private key, when only a passphrase opens it.
+    pub(super) fn locked_key(&self) -> Option<&Path> {
+        self.locked_key.as_deref()
     }
 
     /// Says once which key a host has that nobody gave us.
@@ -162,7 +170,15 @@ impl Login {
         if let Some(key) = &source.private_key {
             self.kind = Kind::Key;
             let path = private.join("key");
-            write_private(&path, repaired(key).open().as_bytes(), 0o600)?;
+            let key = repaired(key);
+            write_private(&path, key.open().as_bytes(), 0o600)?;
+            if is_locked(&key) {
+                if source.private_key_passphrase.is_none() {
+                    let said = Said("it is encrypted, and there is no `source.git.private_key_passphrase`".to_owned());
+                    return Err(GitError::Key { repository: source.uri.repository().clone(), said });
+                }
+                self.locked_key = Some(path.clone());
+            }
             words.extend(["-i".to_owned(), path.display().to_string()]);
         }
         if let Some(passphrase) = &source.private_key_passphrase {
@@ -226,6 +242,19 @@ fn repaired(key: &Secret) -> Secret {
     Secret::new(lines.join("\n") + "\n")
 }
 
+/// Whether only a passphrase opens a private key.
+fn is_locked(key: &Secret) -> bool {
+    // OpenSSH's own form names the cipher after this word and a length; OpenSSL's forms say it in their text.
+    const MAGIC: &[u8] = b"openssh-key-v1\0\0\0\0\x04none";
+    let body: String = key.open().lines().filter(|line| !line.starts_with("-----")).collect();
+    if key.open().contains("BEGIN OPENSSH PRIVATE KEY") {
+        let body = base64::engine::general_purpose::STANDARD.decode(body);
+        body.is_ok_and(|body| body.starts_with(&MAGIC[..15]) && !body.starts_with(MAGIC))
+    } else {
+        key.open().contains("ENCRYPTED")
+    }
+}
+
 /// Host and fingerprint of a line of a `known_hosts` file.
 fn fingerprint(line: &str) -> Option<(&str, String)> {
     let mut words = line.split_whitespace();
@@ -282,6 +311,18 @@ mod tests {
     fn a_key_without_its_last_line_end_or_with_windows_line_ends_is_repaired() {
         let key = Secret::new("\n-----BEGIN X-----\r\nabc\r\n-----END X-----");
         assert_eq!(repaired(&key).open(), "-----BEGIN X-----\nabc\n-----END X-----\n");
+    }
+
+    #[test]
+    fn a_key_with_a_passphrase_is_told_from_one_without() {
+        let openssh = |content: &[u8]| {
+            let body = base64::engine::general_purpose::STANDARD.encode(content);
+            Secret::new(format!("-----BEGIN OPENSSH PRIVATE KEY-----\n{body}\n-----END OPENSSH PRIVATE KEY-----\n"))
+        };
+        assert!(!is_locked(&openssh(b"openssh-key-v1\0\0\0\0\x04none\0\0\0\x04none")));
+        assert!(is_locked(&openssh(b"openssh-key-v1\0\0\0\0\x0aaes256-ctr\0\0\0\x06bcrypt")));
+        assert!(is_locked(&Secret::new("-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n")));
+        assert!(!is_locked(&Secret::new("-----BEGIN RSA PRIVATE KEY-----\nabc\n")));
     }
 
     #[test]

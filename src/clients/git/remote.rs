@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use sha1::{Digest as _, Sha1};
 
 use super::{Git, GitError, failed_to};
-use crate::clients::process::Program;
+use crate::clients::process::{Program, ProgramError, Said};
 use crate::names::{Branch, CommitId, ObjectId};
 
 /// The newest commit of a branch.
@@ -172,7 +172,26 @@ impl Git {
     pub(super) async fn ask(&self, program: Program) -> Result<Vec<u8>, GitError> {
         let result = program.output().await.map_err(|error| self.explain(error));
         self.login.say_accepted(&self.say);
-        result
+        match result {
+            // ssh says nothing of a passphrase that does not fit: it goes on without the key.
+            Err(error @ GitError::Refused { .. }) => Err(self.judge_key().await.unwrap_or(error)),
+            result => result,
+        }
+    }
+
+    /// The error of a private key that the passphrase does not open. `None`: it is not that, or nobody can tell.
+    async fn judge_key(&self) -> Option<GitError> {
+        let program = Program::new("ssh-keygen", "ssh-keygen", &self.environment)
+            .args(["-y", "-f"])
+            .arg(self.login.locked_key()?)
+            .envs(self.login.variables().map(|(name, value)| (name, value)));
+        match program.output().await {
+            Err(ProgramError::Failed { .. }) => {
+                let said = Said("`source.git.private_key_passphrase` does not open it".to_owned());
+                Some(GitError::Key { repository: self.repository().clone(), said })
+            }
+            _ => None,
+        }
     }
 
     pub(super) fn remote_with(&self, command: &str, before: &[&str]) -> Program {
@@ -187,7 +206,8 @@ impl Git {
 
     async fn ls_remote(&self, flags: &[&str], patterns: &[&str]) -> Result<Lines, GitError> {
         let program = self.remote("ls-remote").args(flags).args(["--end-of-options", "origin"]).args(patterns);
-        Ok(Lines::read(&self.ask(program).await?))
+        let printed = self.ask(program).await?;
+        Lines::read(&printed).ok_or_else(|| GitError::Sha256 { repository: self.repository().clone() })
     }
 
     fn tip_in(&self, lines: &Lines, branch: &Branch, default_branch: Option<Branch>) -> Result<Tip, GitError> {
@@ -227,7 +247,8 @@ struct Lines {
 }
 
 impl Lines {
-    fn read(printed: &[u8]) -> Self {
+    /// `None`: the names of the objects are those of SHA-256.
+    fn read(printed: &[u8]) -> Option<Self> {
         let mut lines = Self::default();
         for line in printed.split(|&b| b == b'\n') {
             let Some(tab) = line.iter().position(|&b| b == b'\t') else { continue };
@@ -238,9 +259,11 @@ impl Lines {
                 }
             } else if let Ok(commit) = value.parse() {
                 lines.refs.insert(name.to_vec(), commit);
+            } else if value.len() == 64 {
+                return None;
             }
         }
-        lines
+        Some(lines)
     }
 }
 
@@ -256,9 +279,15 @@ mod tests {
             id("a"),
             id("b")
         );
-        let lines = Lines::read(text.as_bytes());
+        let lines = Lines::read(text.as_bytes()).expect("the names are those of SHA-1");
         assert_eq!(lines.head.map(|branch| branch.to_string()), Some("main".to_owned()));
         let names: Vec<_> = lines.refs.keys().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
         assert_eq!(names, ["HEAD", "refs/heads/main", "refs/tags/v1", "refs/tags/v1^{}"]);
+    }
+
+    #[test]
+    fn names_of_sha256_are_told_from_no_refs() {
+        assert!(Lines::read(format!("{}\tHEAD\n", "a".repeat(64)).as_bytes()).is_none());
+        assert!(Lines::read(b"").is_some_and(|lines| lines.refs.is_empty()));
     }
 }

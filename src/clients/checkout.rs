@@ -129,6 +129,25 @@ pub struct OnDisk {
     pub commit: Option<CommitId>,
 }
 
+impl OnDisk {
+    fn of(metadata: &fs::Metadata) -> Self {
+        let mode = if metadata.is_symlink() {
+            Some(Mode::Symlink)
+        } else if !metadata.is_file() {
+            None
+        } else if metadata.permissions().mode() & 0o100 == 0 {
+            Some(Mode::File)
+        } else {
+            Some(Mode::Executable)
+        };
+        Self { mode, size_bytes: metadata.len(), commit: None }
+    }
+
+    fn submodule(commit: CommitId) -> Self {
+        Self { mode: Some(Mode::Submodule), size_bytes: 0, commit: Some(commit) }
+    }
+}
+
 /// An artifact with a checkout, whose HEAD was read.
 #[derive(Debug, Clone)]
 pub struct Checkout {
@@ -206,18 +225,9 @@ impl Checkout {
                 if !kind.is_dir() {
                     // Of the entry itself: a symlink is not followed.
                     let metadata = entry.metadata().map_err(failed_to("read", &entry.path()))?;
-                    let mode = if kind.is_symlink() {
-                        Some(Mode::Symlink)
-                    } else if !kind.is_file() {
-                        None
-                    } else if metadata.permissions().mode() & 0o100 == 0 {
-                        Some(Mode::File)
-                    } else {
-                        Some(Mode::Executable)
-                    };
-                    found.insert(name, OnDisk { mode, size_bytes: metadata.len(), commit: None });
+                    found.insert(name, OnDisk::of(&metadata));
                 } else if let Some(commit) = self.nested(&entry.path()) {
-                    found.insert(name, OnDisk { mode: Some(Mode::Submodule), size_bytes: 0, commit: Some(commit) });
+                    found.insert(name, OnDisk::submodule(commit));
                 } else {
                     waiting.push(name);
                 }
@@ -235,7 +245,7 @@ impl Checkout {
         let named = self.root.join(path.to_os_path());
         let real = match fs::canonicalize(&named) {
             Ok(real) => real,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if is_absent(&error) => return Ok(None),
             Err(error) => return Err(failed_to("read", &named)(error)),
         };
         if !real.starts_with(&self.root) {
@@ -273,6 +283,20 @@ impl Checkout {
         Ok(found)
     }
 
+    /// One path as [`Checkout::list`] has it. `None`: it is not there, is a directory, or lies behind a symlink.
+    fn look(&self, path: &GitPath, parents: &mut Parents<'_>) -> Result<Option<OnDisk>, CheckoutError> {
+        if !parents.has_real(path) {
+            return Ok(None);
+        }
+        let named = self.root.join(path.to_os_path());
+        match fs::symlink_metadata(&named) {
+            Ok(metadata) if metadata.is_dir() => Ok(self.nested(&named).map(OnDisk::submodule)),
+            Ok(metadata) => Ok(Some(OnDisk::of(&metadata))),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(failed_to("read", &named)(error)),
+        }
+    }
+
     /// The commit of a repository in a directory of the checkout; `None` when it is not one, or has no commit.
     fn nested(&self, directory: &Path) -> Option<CommitId> {
         fs::symlink_metadata(directory.join(".git")).ok()?;
@@ -284,6 +308,11 @@ impl Checkout {
 fn failed_to(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CheckoutError {
     let path = path.to_owned();
     move |source| CheckoutError::Files { what, path, source }
+}
+
+/// Whether a path is not there; with a file where a directory was, neither is what lay below.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// Opens a regular file, never through a symlink at its end, and never waiting for the other end of a pipe.
@@ -307,29 +336,48 @@ fn read_file(path: &Path, limit_bytes: u64) -> Result<Vec<u8>, CheckoutError> {
 
 fn hash_all(root: &Path, paths: Vec<GitPath>) -> Result<Vec<(GitPath, ObjectId)>, CheckoutError> {
     let mut found = Vec::with_capacity(paths.len());
-    // Paths come sorted, so most have the parent of the one before.
-    let mut parent: Option<(GitPath, bool)> = None;
+    let mut parents = Parents::new(root);
     for path in paths {
-        let directory = path.parent();
-        let is_real = match &parent {
-            Some((known, is_real)) if *known == directory => *is_real,
-            _ => {
-                let named = root.join(directory.to_os_path());
-                fs::canonicalize(&named).is_ok_and(|real| real == root.join(Path::new(directory.to_os_path())))
-            }
-        };
-        parent = Some((directory, is_real));
-        if is_real && let Some(id) = hash_file(&root.join(path.to_os_path()))? {
+        if parents.has_real(&path)
+            && let Some(id) = hash_file(&root.join(path.to_os_path()))?
+        {
             found.push((path, id));
         }
     }
     Ok(found)
 }
 
+/// Tells whether the directory of a path is one, and not a symlink to one.
+struct Parents<'a> {
+    root: &'a Path,
+    /// Paths come sorted, so most have the parent of the one before.
+    last: Option<(GitPath, bool)>,
+}
+
+impl<'a> Parents<'a> {
+    fn new(root: &'a Path) -> Self {
+        Self { root, last: None }
+    }
+
+    fn has_real(&mut self, path: &GitPath) -> bool {
+        let directory = path.parent();
+        match &self.last {
+            Some((last, is_real)) if *last == directory => *is_real,
+            _ => {
+                // The root is canonical, so a path without symlinks is its own canonical path.
+                let named = self.root.join(directory.to_os_path());
+                let is_real = fs::canonicalize(&named).is_ok_and(|real| real.components().eq(named.components()));
+                self.last = Some((directory, is_real));
+                is_real
+            }
+        }
+    }
+}
+
 fn hash_file(path: &Path) -> Result<Option<ObjectId>, CheckoutError> {
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if is_absent(&error) => return Ok(None),
         Err(error) => return Err(failed_to("read", path)(error)),
     };
     if metadata.is_symlink() {

@@ -7,13 +7,14 @@
 //! - [`remote`]: what is asked of the server, and the credentials for it.
 //! - [`read`]: what the local objects say.
 //! - [`lay_out`]: files and clones on disk.
-//! - [`error`]: what went wrong, from git's words.
+//! - [`error`] and [`words`]: what went wrong, and how git says it.
 
 mod error;
 mod lay_out;
 mod login;
 mod read;
 mod remote;
+mod words;
 
 use std::ffi::OsString;
 use std::fs;
@@ -164,7 +165,7 @@ impl Git {
 
     /// Tells what a failed git means.
     fn explain(&self, error: ProgramError) -> GitError {
-        error::classify(error, self.repository(), self.login.kind())
+        words::classify(error, self.repository(), self.login.kind())
     }
 
     /// A file for an index: git's staging area, which we need for some commands, and never keep.
@@ -197,7 +198,7 @@ fn config(uri: &GitUrl) -> String {
     format!(
         "# Written by git-image, format 1. A repository with another text here is made anew.\n\
          [core]\n\trepositoryformatversion = 0\n\tbare = true\n\tlogAllRefUpdates = false\n\
-         \thooksPath = /dev/null\n\tfsmonitor = false\n\talternateRefsCommand = :\n\tattributesFile = /dev/null\n\
+         \thooksPath = /dev/null\n\tfsmonitor = false\n\talternateRefsCommand = true\n\tattributesFile = /dev/null\n\
          \texcludesFile = /dev/null\n\
          [gc]\n\tauto = 0\n\
          [maintenance]\n\tauto = false\n\

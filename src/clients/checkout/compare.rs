@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Checkout, CheckoutError, Git, OnDisk, failed_to};
+use super::{Checkout, CheckoutError, Git, OnDisk, Parents, failed_to};
 use crate::clients::git::{Attributes, Setting, blob_id};
 use crate::decide::inputs::{Entry, Mode, Tree};
 use crate::names::{GitPath, ObjectId};
@@ -53,11 +53,11 @@ impl Checkout {
         commit_tree: &Tree,
         counted: &BTreeSet<GitPath>,
     ) -> Result<Differences, CheckoutError> {
-        let on_disk = self.list()?;
+        let mut parents = Parents::new(&self.root);
         let mut differences = Differences::default();
         let mut same_kind: BTreeMap<GitPath, (Entry, OnDisk)> = BTreeMap::new();
         for path in counted {
-            match (commit_tree.get(path), on_disk.get(path)) {
+            match (commit_tree.get(path), self.look(path, &mut parents)?) {
                 (None, None) => {}
                 (Some(entry), None) if entry.mode == Mode::Submodule => {}
                 (Some(_), None) => differences.missing.push(path.clone()),
@@ -68,7 +68,7 @@ impl Checkout {
                         differences.modified.push(path.clone());
                     }
                 }
-                (Some(entry), Some(found)) => drop(same_kind.insert(path.clone(), (*entry, *found))),
+                (Some(entry), Some(found)) => drop(same_kind.insert(path.clone(), (*entry, found))),
             }
         }
         let hashes = self.hash(same_kind.keys().cloned()).await?;

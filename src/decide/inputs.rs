@@ -3,7 +3,7 @@
 mod encoding;
 mod pathspec;
 #[cfg(test)]
-mod tests;
+pub(in crate::decide) mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

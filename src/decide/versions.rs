@@ -107,6 +107,8 @@ pub enum Remark {
     NoneBuilt,
     /// No commit that was looked at has a Dockerfile.
     NoDockerfile,
+    /// Every commit of the branch has `[ci skip]` in its message.
+    AllSkipped,
 }
 
 impl fmt::Display for Remark {
@@ -121,6 +123,7 @@ impl fmt::Display for Remark {
             ),
             Self::NoneBuilt => f.write_str("no version of the branch has been built yet (`source.only_built` is set)"),
             Self::NoDockerfile => f.write_str("no commit of the branch has a Dockerfile there"),
+            Self::AllSkipped => f.write_str("every commit of the branch has [ci skip] in its message"),
         }
     }
 }
@@ -128,8 +131,13 @@ impl fmt::Display for Remark {
 /// All versions since a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Since {
-    /// From the tip's down to that which the commit has, newest first.
-    Versions(Vec<Version>),
+    /// The commit is on the line.
+    Versions {
+        /// Those that were brought after the commit, newest first.
+        newer: Vec<Version>,
+        /// That which the commit has; `None`: it has no Dockerfile.
+        own: Option<Version>,
+    },
     /// The line ends without meeting the commit.
     NotOnLine,
 }
@@ -174,30 +182,24 @@ pub fn answer(
     find_answer(question, line, states, built).map_or_else(Next::from, Next::Done)
 }
 
-/// All versions from the tip down to the one that `commit` has, newest first. When `commit` has none, that is not in it.
+/// All versions from the tip down to the one that `commit` has.
 pub fn versions_since(line: &[LineCommit], states: &BTreeMap<CommitId, State>, commit: CommitId) -> Next<Since> {
     match find(line, commit, usize::MAX) {
         Found::Unknown => Next::Deeper,
         Found::No { .. } => Next::Done(Since::NotOnLine),
-        Found::At(position) => match versions_down_to(line, states, position) {
-            Ok(versions) => Next::Done(Since::Versions(versions)),
-            Err(need) => need.into(),
-        },
+        Found::At(position) => since(line, states, position).map_or_else(Next::from, Next::Done),
     }
 }
 
-fn versions_down_to(
-    line: &[LineCommit],
-    states: &BTreeMap<CommitId, State>,
-    position: usize,
-) -> Result<Vec<Version>, Need> {
+fn since(line: &[LineCommit], states: &BTreeMap<CommitId, State>, position: usize) -> Result<Since, Need> {
     let mut walk = Walk { line, states, start: 0 };
-    let mut versions = Vec::new();
-    while walk.start <= position {
-        let Some(run) = walk.run()? else { break };
-        versions.extend(run.version);
+    let mut newer = Vec::new();
+    loop {
+        match walk.run()? {
+            Some(run) if run.end < position => newer.extend(run.version),
+            run => return Ok(Since::Versions { newer, own: run.and_then(|run| run.version) }),
+        }
     }
-    Ok(versions)
 }
 
 fn find_answer(
@@ -211,6 +213,11 @@ fn find_answer(
         Next::State(_) | Next::Built(_) | Next::Deeper => return Err(Need::Deeper),
     };
     let hidden = &line[..line.len() - visible.len()];
+    if visible.is_empty() {
+        let known = question.given.filter(|given| hidden.iter().any(|commit| commit.id == given.commit));
+        let remark = known.is_none().then_some(Remark::AllSkipped);
+        return Ok(CheckAnswer { versions: known.into_iter().copied().collect(), remark });
+    }
     let mut search = Search { walk: Walk { line: visible, states, start: 0 }, question, built };
     let Some(given) = question.given else {
         let newest_first = search.versions(Stop::Count(question.depth.get()))?;

@@ -151,15 +151,9 @@ impl Latest {
         match line {
             LineReading::BranchGone => Step::Done(Outcome::NotOnBranch { why: NotOnBranch::BranchGone }),
             LineReading::Since(Since::NotOnLine) => Step::Done(Outcome::NotOnBranch { why: NotOnBranch::NotOnLine }),
-            LineReading::Since(Since::Versions(mut candidates)) => {
-                // The last is what git says of our commit. Ours stands in its place: when files differed from the
-                // commit, it is another one.
-                if candidates.last().is_some_and(|last| *last != self.ours) {
-                    candidates.pop();
-                }
-                if candidates.last() != Some(&self.ours) {
-                    candidates.push(self.ours);
-                }
+            LineReading::Since(Since::Versions { newer, own: _ }) => {
+                // Ours stands for what git says of our commit: when files differed from the commit, it is another one.
+                let candidates = newer.into_iter().chain([self.ours]).collect();
                 Step::Tags { before, candidates }
             }
         }

@@ -99,9 +99,7 @@ pub fn user_tag(prefix: &str, template: &str, values: &TagValues<'_>) -> Result<
     // By itself first: behind a prefix, an empty text would be a tag too.
     let bare: Tag = name.parse().map_err(no_tag)?;
     let tag: Tag = format!("{prefix}{bare}").parse().map_err(no_tag)?;
-    // Without the prefix too: another source of this repository may have none.
-    let foreign = |prefix: &str| classify(prefix, &tag) == OurTag::Foreign && !tag.as_str().ends_with("-latest");
-    if foreign(prefix) && classify("", &bare) == OurTag::Foreign { Ok(tag) } else { Err(TagError::Ours { tag }) }
+    if classify("", &bare) == OurTag::Foreign { Ok(tag) } else { Err(TagError::Ours { tag }) }
 }
 
 fn fill(template: &str, values: &TagValues<'_>) -> Result<String, TagError> {

@@ -9,8 +9,8 @@ use tempfile::TempDir;
 
 use super::certificates::Certificates;
 use super::registry::{Account, Transport};
-use super::server::{Server, answers, free_port, run};
-use super::temporary;
+use super::server::{Server, answers, free_port, run, wait_until};
+use super::{http, temporary};
 
 /// The time of a repository's first commit; each later one is a minute younger. 2026-01-01T00:00:00Z.
 pub const FIRST_COMMIT: u64 = 1_767_225_600;
@@ -56,6 +56,7 @@ impl GitServer {
         let path = directory.path();
         std::fs::create_dir(path.join("repositories")).expect("a directory can be made");
         let certificates = (transport == Transport::Tls).then(Certificates::new);
+        // The access log goes through a pipe: lighttpd would keep a file's lines in memory for seconds.
         let mut config = format!(
             r#"
 server.modules = ("mod_auth", "mod_authn_file", "mod_alias", "mod_setenv", "mod_cgi", "mod_accesslog", "mod_openssl")
@@ -122,11 +123,15 @@ auth.require = ("" => ("method" => "basic", "realm" => "test", "require" => "val
 
     /// The requests about one repository so far: `GET /acme.git/info/refs?service=git-upload-pack HTTP/1.1 200`.
     ///
-    /// lighttpd keeps its access log in memory until it is told to write it, and answers SIGUSR1 only when idle;
-    /// so the log is a pipe to `tee`, which writes each line at once.
+    /// The access log is written after an answer, so this sends one request more, and waits for that one's line.
+    #[track_caller]
     pub fn requests_for(&self, name: &str) -> Vec<String> {
-        let log = std::fs::read_to_string(self.directory.path().join("access")).unwrap_or_default();
-        log.lines().filter(|line| line.contains(&format!("/{name}.git/"))).map(str::to_owned).collect()
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        let mark = format!("mark-{}", LAST.fetch_add(1, Ordering::Relaxed));
+        http::get(&self.uri(&mark));
+        let log = || std::fs::read_to_string(self.directory.path().join("access")).unwrap_or_default();
+        wait_until("the git server's access log", || log().contains(&format!("/{mark}.git ")));
+        log().lines().filter(|line| line.contains(&format!("/{name}.git/"))).map(str::to_owned).collect()
     }
 }
 

@@ -1,0 +1,28 @@
+# Every command that a person or CI runs. `make` alone lists them.
+
+DEST ?= target/rootfs
+
+.PHONY: help setup build test demo lint rootfs
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup: ## install what tests and demo start, as far as it is missing (Debian 12, root)
+	@tests/support/setup
+
+build: ## build the programs for trying things out
+	cargo build --locked
+
+test: setup ## run all tests, with real servers in namespaces of their own (root)
+	cargo test --locked
+
+demo: setup ## show the whole story on real servers, in namespaces of their own (root)
+	cargo build --locked --profile demo --bins --example demo
+	cargo run --locked --profile demo --quiet --example demo
+
+lint: ## check format and lints
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- --deny warnings
+
+rootfs: setup ## lay the released programs, with what they call, into DEST (target/rootfs)
+	resource-image/lay-out $(DEST)

@@ -11,7 +11,7 @@ mod variables;
 
 use std::collections::BTreeMap;
 
-use parse_dockerfile::{Command, Flag, Instruction};
+use parse_dockerfile::{AddInstruction, Command, CopyInstruction, Flag, Instruction};
 
 use crate::names::GitPath;
 use variables::Scopes;
@@ -207,6 +207,10 @@ fn is_known_frontend(reference: &str) -> bool {
 fn same_lines_for_all(text: &str, escape: char) -> Result<(), Whole> {
     for (index, line) in text.split('\n').enumerate() {
         let line = line.strip_suffix('\r').unwrap_or(line);
+        // To both, a comment ends with its line.
+        if line.trim_start_matches([' ', '\t']).starts_with('#') {
+            continue;
+        }
         if line.chars().any(|c| (c.is_whitespace() || c.is_control()) && c != ' ' && c != '\t') {
             return whole(index + 1, "it has white space or a control character that not all frontends read alike");
         }
@@ -234,7 +238,7 @@ impl Reader<'_> {
         match instruction {
             Instruction::From(from) => {
                 let name = from.as_.as_ref().map(|(_, name)| name.value.as_ref());
-                self.scopes.begin_stage(&from.image.value, name);
+                self.scopes.begin_stage(&from.image.value, name, self.escape);
                 Ok(())
             }
             Instruction::Arg(arg) => {
@@ -264,8 +268,7 @@ impl Reader<'_> {
                     _ => whole(line, "`RUN` has a form that is not known"),
                 }
             }
-            // It reads the context of the builds that follow, not of this one. Counted all the same: wider.
-            Instruction::Onbuild(onbuild) => self.instruction(&onbuild.instruction),
+            Instruction::Onbuild(onbuild) => self.onbuild(self.line(onbuild.onbuild.span.start), &onbuild.instruction),
             Instruction::Cmd(_)
             | Instruction::Entrypoint(_)
             | Instruction::Expose(_)
@@ -279,6 +282,26 @@ impl Reader<'_> {
             | Instruction::Workdir(_) => Ok(()),
             // The library's enum may grow.
             _ => Err(Whole { line: None, why: "it has an instruction that is not known".to_owned() }),
+        }
+    }
+
+    /// It runs in the builds, or in the stages of this one, that are based on this stage. Counted here: wider.
+    fn onbuild(&mut self, line: usize, instruction: &Instruction<'_>) -> Result<(), Whole> {
+        let has_variable = |source: &parse_dockerfile::Source<'_>| match source {
+            parse_dockerfile::Source::Path(path) => path.value.contains('$'),
+            _ => false,
+        };
+        match instruction {
+            Instruction::Arg(_) | Instruction::Env(_) => {
+                self.scopes.lose();
+                Ok(())
+            }
+            Instruction::Copy(CopyInstruction { src, .. }) | Instruction::Add(AddInstruction { src, .. })
+                if src.iter().any(has_variable) =>
+            {
+                whole(line, "an ONBUILD has a variable, whose value is that of another stage")
+            }
+            _ => self.instruction(instruction),
         }
     }
 
@@ -326,7 +349,12 @@ impl Reader<'_> {
         }
         match Pattern::read(&expanded) {
             Some(pattern) => self.sources.push(Source { pattern, line }),
-            None => return whole(line, format!("`{keyword} {text}` may take all of it")),
+            None => {
+                return whole(
+                    line,
+                    format!("`{keyword} {text}` takes all of it, or has a wildcard that is not followed"),
+                );
+            }
         }
         Ok(())
     }
@@ -365,7 +393,7 @@ impl Reader<'_> {
         }
         match Pattern::read(source) {
             Some(pattern) if !source.contains(['*', '?']) => self.sources.push(Source { pattern, line }),
-            _ => return unsure("may show all of it"),
+            _ => return unsure("shows all of it, or has a wildcard"),
         }
         Ok(())
     }

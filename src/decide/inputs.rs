@@ -1,6 +1,7 @@
 //! What an image is made of, and the digest of it: the `inputs` of a version.
 
 mod encoding;
+mod error;
 mod pathspec;
 #[cfg(test)]
 pub(in crate::decide) mod tests;
@@ -8,7 +9,7 @@ pub(in crate::decide) mod tests;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::details::{self, Details, DetailsError};
+use crate::details::{self, Details};
 use crate::dockerfile::{self, Position, Source, Sources, Whole};
 use crate::dockerignore::Ignore;
 use crate::names::{GitPath, GitRepository, ObjectId};
@@ -16,6 +17,7 @@ use crate::request::BuildSource;
 use pathspec::Pathspec;
 
 pub use encoding::{FORMAT, digest};
+pub use error::InputsError;
 
 /// What git says of a path besides its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -102,11 +104,11 @@ impl Recipe {
         }
     }
 
-    /// The ignore file that stands beside the Dockerfile, and wins over the context's.
-    fn own_ignore_file(&self) -> GitPath {
-        let mut path = self.dockerfile.as_bytes().to_vec();
-        path.extend_from_slice(b".dockerignore");
-        GitPath::new(path)
+    /// Where the ignore file may be: beside the Dockerfile, else in the context.
+    fn ignore_files(&self) -> [GitPath; 2] {
+        let mut own = self.dockerfile.as_bytes().to_vec();
+        own.extend_from_slice(b".dockerignore");
+        [GitPath::new(own), self.context.join(b".dockerignore")]
     }
 }
 
@@ -271,46 +273,21 @@ pub fn select(
 ) -> Result<Asked<Selection, Vec<GitPath>>, InputsError> {
     context_is_no_file(recipe, paths)?;
     let mut read = Reading { texts, missing: Vec::new() };
-    let mut named = BTreeMap::from([(recipe.dockerfile.clone(), Why::Dockerfile)]);
     let dockerfile = find_dockerfile(recipe, paths, &mut read)?;
-    let dockerfile_text = dockerfile.as_ref().and_then(|path| read.text(path));
-    if let Some(path) = &dockerfile {
-        named.insert(path.clone(), Why::Dockerfile);
-    }
-
-    let own = recipe.own_ignore_file();
-    let ignore_file =
-        [own.clone(), recipe.context.join(b".dockerignore")].into_iter().find(|path| paths.contains_key(path));
-    named.entry(own).or_insert(Why::IgnoreFile);
-    // The context's is looked for only when there is none of the Dockerfile's own: then it counts, even if absent.
-    if ignore_file.as_ref() != Some(&recipe.own_ignore_file()) {
-        named.entry(recipe.context.join(b".dockerignore")).or_insert(Why::IgnoreFile);
-    }
+    let text = dockerfile.as_ref().and_then(|path| read.text(path));
+    let ignore_file = recipe.ignore_files().into_iter().find(|path| paths.contains_key(path));
     let ignore = match &ignore_file {
         // A symlink or submodule is followed by nobody here: it excludes nothing.
         Some(path) if is_regular(paths, path) => read.text(path).map(Ignore::parse),
         Some(_) | None => Some(Ignore::default()),
     };
-
-    let details = match &recipe.details {
-        Some(path) => {
-            named.insert(path.clone(), Why::Details);
-            if !is_regular(paths, path) {
-                return Err(InputsError::NoDetails { path: path.clone(), mode: paths.get(path).copied() });
-            }
-            read.text(path)
-                .map(|text| details::parse(text).map_err(|source| InputsError::Details { path: path.clone(), source }))
-        }
-        None => Some(Ok(Details::default())),
-    };
-
-    let (Some(dockerfile), Some(text), Some(ignore), Some(details)) = (dockerfile, dockerfile_text, ignore, details)
-    else {
+    let details = read_details(recipe, paths, &mut read)?;
+    let (Some(dockerfile), Some(text), Some(ignore), Some(details)) = (dockerfile, text, ignore, details) else {
         return Ok(Asked::Need(read.missing));
     };
     let (choice, mut whole) = choose(recipe, text, ignore)?;
     let mut selector = Selector {
-        named,
+        named: named(recipe, &dockerfile, ignore_file.as_ref()),
         context: recipe.context.clone(),
         choice,
         ignored: pathspecs("source.build.ignore_paths", &recipe.ignore_paths)?,
@@ -327,9 +304,42 @@ pub fn select(
         selector,
         dockerfile,
         ignore_file,
-        details: details?,
+        details,
         whole,
     }))
+}
+
+/// The paths that count by their name, whether they exist or not.
+fn named(recipe: &Recipe, dockerfile: &GitPath, ignore_file: Option<&GitPath>) -> BTreeMap<GitPath, Why> {
+    let mut named = BTreeMap::new();
+    // An ignore file that does not exist would win over those after it; those after the one that is there mean nothing.
+    for path in recipe.ignore_files() {
+        let in_force = Some(&path) == ignore_file;
+        named.insert(path, Why::IgnoreFile);
+        if in_force {
+            break;
+        }
+    }
+    named.extend(recipe.details.iter().map(|path| (path.clone(), Why::Details)));
+    named.extend([&recipe.dockerfile, dockerfile].map(|path| (path.clone(), Why::Dockerfile)));
+    named
+}
+
+/// What the details say; `None`: they are not read yet.
+fn read_details(
+    recipe: &Recipe,
+    paths: &BTreeMap<GitPath, Mode>,
+    read: &mut Reading<'_>,
+) -> Result<Option<Details>, InputsError> {
+    let Some(path) = &recipe.details else { return Ok(Some(Details::default())) };
+    if !is_regular(paths, path) {
+        return Err(InputsError::NoDetails { path: path.clone(), mode: paths.get(path).copied() });
+    }
+    let Some(text) = read.text(path) else { return Ok(None) };
+    match details::parse(text) {
+        Ok(details) => Ok(Some(details)),
+        Err(source) => Err(InputsError::Details { path: path.clone(), source }),
+    }
 }
 
 /// The blobs that are read, and those that are missed.
@@ -430,99 +440,4 @@ fn count(selector: &mut Selector, paths: &BTreeMap<GitPath, Mode>) -> BTreeMap<G
         }
     }
     paths.keys().filter_map(|path| Some((path.clone(), selector.counts(path)?))).collect()
-}
-
-/// Why the files of an image cannot be told.
-#[derive(Debug, thiserror::Error)]
-pub enum InputsError {
-    /// There is no Dockerfile.
-    #[error("there is no Dockerfile at {path}")]
-    NoDockerfile {
-        /// Where it was looked for.
-        path: GitPath,
-        /// Where there are files of that name.
-        elsewhere: Vec<GitPath>,
-    },
-    /// The Dockerfile is a symlink that leads to no regular file of the repository.
-    #[error("the Dockerfile {path} is a symlink to {target}, which is no file of the repository")]
-    DockerfileSymlink {
-        /// The symlink.
-        path: GitPath,
-        /// Where it leads.
-        target: String,
-    },
-    /// The context, or a directory above it, is no directory.
-    #[error("the context {context} is no directory: {path} is {}", kind(*mode))]
-    Context {
-        /// The context.
-        context: GitPath,
-        /// What stands there.
-        path: GitPath,
-        /// What it is.
-        mode: Mode,
-    },
-    /// `image.details` is missing, or no regular file.
-    #[error("there is no file of details at {path}{}", mode.map(|mode| format!(": it is {}", kind(mode))).unwrap_or_default())]
-    NoDetails {
-        /// Where it was looked for.
-        path: GitPath,
-        /// What stands there.
-        mode: Option<Mode>,
-    },
-    /// `image.details` cannot be read.
-    #[error("cannot read the details in {path}")]
-    Details {
-        /// The file.
-        path: GitPath,
-        /// Why.
-        #[source]
-        source: DetailsError,
-    },
-    /// A pattern that git would not take, or that means something else than a path.
-    #[error("`{key}` has the pattern {pattern:?}, which {why}")]
-    Pathspec {
-        /// The key of the source.
-        key: &'static str,
-        /// The pattern.
-        pattern: String,
-        /// What is wrong with it.
-        why: &'static str,
-    },
-}
-
-fn kind(mode: Mode) -> &'static str {
-    match mode {
-        Mode::File | Mode::Executable => "a file",
-        Mode::Symlink => "a symlink",
-        Mode::Submodule => "a submodule",
-    }
-}
-
-impl InputsError {
-    /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::NoDockerfile { elsewhere, .. } => {
-                let keys =
-                    "say where it is with `source.build.dockerfile`, or `source.build.context` for its directory";
-                Some(match elsewhere.as_slice() {
-                    [] => keys.to_owned(),
-                    [found, ..] => format!("{keys}; there is one at {found}"),
-                })
-            }
-            Self::DockerfileSymlink { .. } => Some(
-                "name the file itself in `source.build.dockerfile`; a symlink may lead once, inside the repository"
-                    .to_owned(),
-            ),
-            Self::Context { .. } => Some(
-                "name a directory of this repository in `source.build.context`, without symlinks or submodules"
-                    .to_owned(),
-            ),
-            Self::NoDetails { .. } => Some("commit the file, or take `source.build.details` out".to_owned()),
-            Self::Details { .. } => Some(
-                "it is made of KEY=value lines; NAME and VERSION are ours, every other key becomes a label".to_owned(),
-            ),
-            Self::Pathspec { .. } => Some("give a path from the root of the repository, with *, ? and […]".to_owned()),
-        }
-    }
 }

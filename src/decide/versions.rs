@@ -383,10 +383,10 @@ impl Search<'_> {
             if matches!(stop, Stop::Before(position) if run.end >= position) {
                 break;
             }
-            if let Some(version) = run.version {
-                if self.announces(&version)? {
-                    versions.push(version);
-                }
+            if let Some(version) = run.version
+                && self.announces(&version)?
+            {
+                versions.push(version);
             }
         }
         Ok(versions)

@@ -90,6 +90,13 @@ fn sources_are_found_or_the_whole_context_counts() {
         ("FROM a\nFOO x", "WHOLE"),
         ("FROM a\nCOPY x", "WHOLE"),
         ("FROM a\nONBUILD COPY x /", "2:x"),
+        ("FROM a\nENV X=1\nONBUILD COPY $X /", "WHOLE"),
+        ("FROM a AS b\nENV X=1\nONBUILD ENV X=2\nFROM b\nCOPY $X /", "WHOLE"),
+        ("FROM a\n# a\u{a0}comment \\\\\nCOPY x /", "3:x"),
+        ("FROM a\nCOPY\u{a0}x y /", "WHOLE"),
+        ("ARG B=b\nFROM a AS b\nENV X=1\nFROM $B\nARG X=2\nCOPY $X /", "6:1"),
+        ("ARG B\nFROM a AS b\nENV X=1\nFROM $B\nARG X=2\nCOPY $X /", "WHOLE"),
+        ("ARG B\nFROM $B\nARG X=2\nCOPY $X /", "4:2"),
     ] {
         assert_eq!(shown(&read_with(text, &[])), expected, "{text:?}");
     }

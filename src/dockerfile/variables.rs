@@ -42,12 +42,20 @@ impl<'a> Scopes<'a> {
 
     /// A stage begins. It has the ENVs of the stage that it is based on; an ARG before the first FROM must be declared
     /// again, and whether one of the base is seen depends on the frontend's release, so it is not known.
-    pub(super) fn begin_stage(&mut self, base: &str, name: Option<&str>) {
+    pub(super) fn begin_stage(&mut self, base: &str, name: Option<&str>, escape: char) {
         self.end_stage();
-        // The name of a base with a variable in it is of no stage: then nothing is inherited, and less is known.
-        let base = self.stages.get(&base.to_lowercase()).cloned().unwrap_or_default();
+        let base = match self.expand(base, escape) {
+            Ok(base) => self.stages.get(&base.to_lowercase()).cloned().unwrap_or_default(),
+            // It may be any of the stages, with ENVs that win over the ARGs of this one.
+            Err(_) => Scope { lost: !self.stages.is_empty(), ..Scope::default() },
+        };
         let scope = Scope { args: BTreeMap::new(), ..base };
         self.current = Some((name.map(str::to_lowercase), scope));
+    }
+
+    /// Nothing is certain any more in this stage, and in those that are based on it.
+    pub(super) fn lose(&mut self) {
+        self.scope().lost = true;
     }
 
     fn end_stage(&mut self) {

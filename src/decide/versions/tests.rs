@@ -79,7 +79,7 @@ impl World {
         first: usize,
         more: usize,
         built: &dyn Fn(InputsId) -> bool,
-        question: &dyn Fn(&[LineCommit], &BTreeMap<CommitId, State>, &BTreeMap<InputsId, bool>) -> Next<T>,
+        question: impl Fn(&[LineCommit], &BTreeMap<CommitId, State>, &BTreeMap<InputsId, bool>) -> Next<T>,
     ) -> T {
         let (mut depth, mut states, mut tags) = (first, BTreeMap::new(), BTreeMap::new());
         for _ in 0..1000 {
@@ -192,7 +192,7 @@ proptest! {
         honour in any::<bool>(),
         only_built in proptest::option::of(any::<u8>()),
     ) {
-        let built = |inputs: InputsId| only_built.is_none_or(|odd| (inputs.as_bytes()[0] ^ odd) % 2 == 0);
+        let built = |inputs: InputsId| only_built.is_none_or(|odd| (inputs.as_bytes()[0] ^ odd) & 1 == 0);
         // A given version is one of git's, or (by a put of files that git does not describe) another at some commit.
         let given = given.map(|(number, dirty)| match world.versions().get(number) {
             Some((_, version)) if !dirty => *version,
@@ -205,7 +205,7 @@ proptest! {
             announce: if only_built.is_some() { Announce::OnlyBuilt } else { Announce::All },
             limit: LIMIT,
         };
-        let found = world.ask(first, more, &built, &|line, states, built| answer(&question, line, states, built));
+        let found = world.ask(first, more, &built, |line, states, built| answer(&question, line, states, built));
         prop_assert_eq!(found, slow_answer(&world, &question, &built));
     }
 
@@ -213,7 +213,7 @@ proptest! {
     fn the_version_at_the_tip_is_that_of_the_slow_model(world in world(), first in 0..9_usize, more in 1..4_usize) {
         let tip = world.ids.len() - 1;
         let expected = world.inputs(tip).and_then(|_| world.versions().last().map(|(_, version)| *version));
-        let found = world.ask(first, more, &|_| true, &|line, states, _| version_at(line, states));
+        let found = world.ask(first, more, &|_| true, |line, states, _| version_at(line, states));
         prop_assert_eq!(found, expected);
     }
 
@@ -221,7 +221,7 @@ proptest! {
     fn the_versions_since_a_commit_are_those_of_the_slow_model(
         world in world(), commit in 0..12_usize, first in 0..9_usize, more in 1..4_usize,
     ) {
-        let found = world.ask(first, more, &|_| true, &|line, states, _| versions_since(line, states, id(commit)));
+        let found = world.ask(first, more, &|_| true, |line, states, _| versions_since(line, states, id(commit)));
         let expected = if commit < world.ids.len() {
             let (newer, older): (Vec<_>, Vec<_>) =
                 world.versions().into_iter().rev().partition(|(position, _)| *position > commit);
@@ -243,7 +243,7 @@ fn question(given: Option<&Version>, limit: usize) -> Question<'_> {
 }
 
 fn check(world: &World, question: &Question<'_>) -> CheckAnswer {
-    world.ask(1, 1, &|_| true, &|line, states, built| answer(question, line, states, built))
+    world.ask(1, 1, &|_| true, |line, states, built| answer(question, line, states, built))
 }
 
 #[test]

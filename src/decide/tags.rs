@@ -12,8 +12,8 @@ use crate::names::{BadName, Branch, CommitId, GitRepository, InputsId, Tag};
 pub use latest::{Ask, Latest, LineReading, NotOnBranch, Outcome, ROUNDS, Told};
 pub use template::{TagError, TagValues, user_tag};
 
-/// The most characters that `source.registry.tag_prefix` may have: the longest tag of ours must fit behind it.
-pub const PREFIX_LENGTH: usize = 40;
+/// The most characters that `source.registry.tag_prefix` may have: a content tag must fit behind it.
+pub const PREFIX_LENGTH: usize = Tag::MAX_LENGTH - INPUTS.len() - 64;
 
 /// The most characters of a slug: with the prefix, `cache-`, 8 digits and `-` before it, or `-latest` behind it, it is a tag.
 const SLUG_LENGTH: usize = Tag::MAX_LENGTH - PREFIX_LENGTH - CACHE.len() - HASH_LENGTH - 1;

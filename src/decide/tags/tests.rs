@@ -59,7 +59,7 @@ proptest! {
     }
 
     #[test]
-    fn our_tags_are_tags_and_are_known_again(name in branch_name(), prefix in "([a-z][a-z-]{0,39})?", number in any::<u8>()) {
+    fn our_tags_are_tags_and_are_known_again(name in branch_name(), prefix in "([a-z][a-z-]{0,56})?", number in any::<u8>()) {
         check_prefix(&prefix).expect("a good prefix");
         let repository = crate::names::GitUrl::parse("https://h/p.git").expect("an address").0.repository().clone();
         let slug = slug(&name);
@@ -87,8 +87,8 @@ fn a_prefix_is_the_beginning_of_a_tag() {
     ] {
         assert_eq!(check_prefix(prefix).err().map(|error| error.to_string()).as_deref(), message, "{prefix:?}");
     }
-    assert!(check_prefix(&"a".repeat(40)).is_ok());
-    assert!(check_prefix(&"a".repeat(41)).is_err());
+    assert!(check_prefix(&"a".repeat(57)).is_ok());
+    assert!(check_prefix(&"a".repeat(58)).is_err());
 }
 
 #[test]

@@ -4,10 +4,10 @@
 //! configuration. Commands that only read get no credentials, no allowed protocol and no promisor remote, so that
 //! nothing but [`Git::tip`], [`Git::refs`], the fetches and [`Git::clone_to`] ever speaks to the server.
 //!
-//! - [`remote`]: what is asked of the server, and the credentials for it.
-//! - [`read`]: what the local objects say.
-//! - [`lay_out`]: files and clones on disk.
-//! - [`error`] and [`words`]: what went wrong, and how git says it.
+//! - `remote`: what is asked of the server, and the credentials for it.
+//! - `read`: what the local objects say.
+//! - `lay_out`: files and clones on disk.
+//! - `error` and `words`: what went wrong, and how git says it.
 
 mod error;
 mod lay_out;
@@ -50,6 +50,9 @@ impl Git {
     ///
     /// What is in the directory and is not a repository that we made for the same address is removed. Lock files
     /// that a killed git left are removed too: the caller sees to it that nobody else uses the directory.
+    ///
+    /// `git_config` is for what speaks to the server, and for nothing else: what a commit says, and the files that are
+    /// laid out, must not depend on it.
     ///
     /// # Errors
     ///

@@ -96,8 +96,14 @@ impl Sandbox {
 
     #[track_caller]
     pub(crate) fn open(&self) -> Git {
+        self.open_at("https://git.invalid/acme/app.git")
+    }
+
+    /// Our own repository, as a copy of the one at this address.
+    #[track_caller]
+    fn open_at(&self, uri: &str) -> Git {
         let say = Say::new(std::io::sink());
-        run(Git::open(&source(), &self.path("ours"), &self.environment(), &say)).expect("it is made")
+        run(Git::open(&source(uri), &self.path("ours"), &self.environment(), &say)).expect("it is made")
     }
 }
 
@@ -105,9 +111,9 @@ pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime starts").block_on(future)
 }
 
-fn source() -> GitSource {
+fn source(uri: &str) -> GitSource {
     GitSource {
-        uri: GitUrl::parse("https://git.invalid/acme/app.git").expect("it is an address").0,
+        uri: GitUrl::parse(uri).expect("it is an address").0,
         branch: None,
         credentials: None,
         private_key: None,
@@ -341,6 +347,67 @@ fn a_repository_of_ours_is_kept_and_anything_else_makes_place() {
     fs::write(ours.join("config"), "[core]\n\tbare = true\n").expect("a file is written");
     drop(sandbox.open());
     assert!(!ours.join("objects/pack/kept").exists());
+}
+
+/// The processes that run in a directory.
+fn processes_in(directory: &Path) -> Vec<PathBuf> {
+    let directory = fs::canonicalize(directory).expect("it is there");
+    let processes = fs::read_dir("/proc").expect("processes are listed").filter_map(Result::ok);
+    let processes = processes.map(|entry| entry.path());
+    processes.filter(|path| fs::read_link(path.join("cwd")).is_ok_and(|cwd| cwd == directory)).collect()
+}
+
+#[test]
+fn a_fetch_from_a_server_that_stalls_ends_with_its_future_and_leaves_no_process() {
+    let server = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = server.local_addr().expect("it listens");
+    let accepted = std::thread::spawn(move || server.accept().map(|(connection, _)| connection));
+    let sandbox = Sandbox::new();
+    let git = sandbox.open_at(&format!("http://{address}/acme/app.git"));
+    let branch = Want::Branch("master".parse().expect("it is a branch"));
+    run(async {
+        tokio::select! {
+            result = git.fetch(&branch, Depth::Everything) => panic!("the server never answers: {result:?}"),
+            () = async {
+                while !accepted.is_finished() {
+                    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+                }
+                assert!(!processes_in(&sandbox.path("ours")).is_empty(), "git runs while it waits");
+            } => {}
+        }
+    });
+    assert_eq!(processes_in(&sandbox.path("ours")), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_server_that_is_no_git_server_is_told_with_gits_words() {
+    use std::io::{Read as _, Write as _};
+
+    for (answer, expected) in [
+        (
+            "HTTP/1.1 500 Oops\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            "broke off while it answered `git ls-remote`",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nhi!\n",
+            "broke off while it answered `git ls-remote`",
+        ),
+        ("", "broke off while it answered `git ls-remote`"),
+    ] {
+        let server = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let address = server.local_addr().expect("it listens");
+        std::thread::spawn(move || {
+            for connection in server.incoming() {
+                let mut connection = connection.expect("git connects");
+                let _ = connection.read(&mut [0; 4096]);
+                let _ = connection.write_all(answer.as_bytes());
+            }
+        });
+        let sandbox = Sandbox::new();
+        let git = sandbox.open_at(&format!("http://{address}/acme/app.git"));
+        let error = run(git.tip(None)).expect_err("there is no git");
+        assert!(error.to_string().ends_with(expected), "{answer:?}: {error:?}");
+    }
 }
 
 #[test]

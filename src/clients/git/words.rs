@@ -105,7 +105,7 @@ const WORDS: &[(Kind, &[&str])] = &[
             "empty reply from server",
             "connection reset",
             "recv failure",
-            "not valid: is this a git repository",
+            "is this a git repository?",
             "could not read from remote repository",
         ],
     ),

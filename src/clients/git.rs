@@ -17,6 +17,7 @@ mod remote;
 mod words;
 
 use std::ffi::OsString;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -43,6 +44,12 @@ pub struct Git {
     uri: GitUrl,
     login: login::Login,
     say: Say,
+}
+
+impl fmt::Debug for Git {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Git").field("directory", &self.directory).field("uri", &self.uri).finish_non_exhaustive()
+    }
 }
 
 impl Git {

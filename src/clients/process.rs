@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, test_kill_process_group, waitid};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout};
 
@@ -307,6 +307,11 @@ impl Drop for Running {
         }
         let _ = kill_process_group(pid, Signal::KILL);
         while let Ok(None) = self.0.try_wait() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // What the leader started dies at once, but is gone only when init has reaped it, which we cannot do.
+        let since = Instant::now();
+        while test_kill_process_group(pid).is_ok() && since.elapsed() < GRACE / 4 {
             std::thread::sleep(Duration::from_millis(1));
         }
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sha2::{Digest as _, Sha256};
 
 use super::{Checkout, CheckoutError, Git, OnDisk, Parents, failed_to};
-use crate::clients::git::{Attributes, Setting, blob_id};
+use crate::clients::git::{Attributes, GitError, Setting, blob_id};
 use crate::decide::inputs::{Entry, Mode, Tree};
 use crate::names::{GitPath, ObjectId};
 
@@ -124,7 +124,22 @@ impl Checkout {
             .filter(|(path, id)| hashes.get(*path) != Some(id))
             .map(|(_, id)| id)
             .collect();
-        if ids.is_empty() { Ok(BTreeMap::new()) } else { Ok(git.blobs(&ids).await?) }
+        if ids.is_empty() {
+            return Ok(BTreeMap::new());
+        }
+        match git.blobs(&ids).await {
+            // A large file that was committed as it is, in spite of the attribute: no pointer.
+            Err(GitError::TooLarge { .. }) => {}
+            result => return Ok(result?),
+        }
+        let mut found = BTreeMap::new();
+        for id in ids {
+            match git.blobs(&[id]).await {
+                Err(GitError::TooLarge { .. }) => {}
+                result => found.extend(result?),
+            }
+        }
+        Ok(found)
     }
 
     fn is_pointer(&self, path: &GitPath) -> Result<bool, CheckoutError> {

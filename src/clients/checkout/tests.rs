@@ -197,11 +197,16 @@ fn content_of_lfs_is_the_same_as_its_pointer_and_a_pointer_in_its_place_is_told(
     sandbox.write("other.lfs", pointer(b"content"));
     sandbox.write("left.lfs", pointer(b"left"));
     sandbox.write("no-attribute", pointer(b"left"));
+    sandbox.write("raw.lfs", vec![b'x'; 8 * 1024 * 1024 + 1]);
     sandbox.commit("one");
+    sandbox.write("raw.lfs", "smaller");
     sandbox.write("brought.lfs", "content");
     sandbox.write("other.lfs", "CONTENT");
-    let expected =
-        Differences { modified: vec![path("other.lfs")], pointers: vec![path("left.lfs")], ..Differences::default() };
+    let expected = Differences {
+        modified: ["other.lfs", "raw.lfs"].map(path).to_vec(),
+        pointers: vec![path("left.lfs")],
+        ..Differences::default()
+    };
     assert_eq!(differences(&sandbox, &[]), expected);
 }
 

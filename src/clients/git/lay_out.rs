@@ -94,12 +94,12 @@ impl Git {
                 .args(["--end-of-options", "origin"])
                 .arg(refspec)
         };
-        match self.ask(fetch(format!("+{commit}:{tracking}"), &["--depth=1"])).await {
-            Err(GitError::Gone { .. }) => {
-                self.ask(fetch(format!("+{}:{tracking}", branch.full_ref()), &[])).await.map(drop)
-            }
-            result => result.map(drop),
-        }
+        let alone = self.ask(fetch(format!("+{commit}:{tracking}"), &["--depth=1"])).await;
+        let Err(error @ GitError::Gone { .. }) = alone else { return alone.map(drop) };
+        self.ask(fetch(format!("+{}:{tracking}", branch.full_ref()), &[])).await?;
+        // The branch may have moved away from the commit. Then the first answer was the right one.
+        let look = self.local("cat-file").env("GIT_DIR", git_dir).arg("-e").arg(commit.to_string());
+        look.output().await.map(drop).map_err(|_| error)
     }
 }
 

@@ -153,7 +153,8 @@ impl Login {
             option(text.to_owned());
         }
         let known_hosts = private.join("known_hosts");
-        option(format!("UserKnownHostsFile={}", known_hosts.display()));
+        // Quoted for ssh, too, which takes several files here.
+        option(format!("UserKnownHostsFile=\"{}\"", known_hosts.display()));
         if let Some(lines) = &source.known_hosts {
             write_private(&known_hosts, lines.replace("\r\n", "\n").as_bytes(), 0o600)?;
             option("StrictHostKeyChecking=yes".to_owned());

@@ -265,6 +265,15 @@ impl Checkout {
         &self,
         paths: impl IntoIterator<Item = GitPath>,
     ) -> Result<BTreeMap<GitPath, ObjectId>, CheckoutError> {
+        let hashed = self.hash_and_look(paths).await?;
+        Ok(hashed.into_iter().map(|(path, hashed)| (path, hashed.id)).collect())
+    }
+
+    /// As [`Checkout::hash`], with what the content looks like.
+    async fn hash_and_look(
+        &self,
+        paths: impl IntoIterator<Item = GitPath>,
+    ) -> Result<BTreeMap<GitPath, Hashed>, CheckoutError> {
         let paths: Vec<GitPath> = paths.into_iter().collect();
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let share = paths.len().div_ceil(threads).max(1);
@@ -305,6 +314,14 @@ impl Checkout {
     }
 }
 
+/// What hashing a file told.
+#[derive(Debug, Clone, Copy)]
+struct Hashed {
+    id: ObjectId,
+    /// Whether it begins as a pointer of Git LFS does, and is as short.
+    may_be_pointer: bool,
+}
+
 fn failed_to(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CheckoutError {
     let path = path.to_owned();
     move |source| CheckoutError::Files { what, path, source }
@@ -334,14 +351,14 @@ fn read_file(path: &Path, limit_bytes: u64) -> Result<Vec<u8>, CheckoutError> {
     Ok(content)
 }
 
-fn hash_all(root: &Path, paths: Vec<GitPath>) -> Result<Vec<(GitPath, ObjectId)>, CheckoutError> {
+fn hash_all(root: &Path, paths: Vec<GitPath>) -> Result<Vec<(GitPath, Hashed)>, CheckoutError> {
     let mut found = Vec::with_capacity(paths.len());
     let mut parents = Parents::new(root);
     for path in paths {
         if parents.has_real(&path)
-            && let Some(id) = hash_file(&root.join(path.to_os_path()))?
+            && let Some(hashed) = hash_file(&root.join(path.to_os_path()))?
         {
-            found.push((path, id));
+            found.push((path, hashed));
         }
     }
     Ok(found)
@@ -374,7 +391,7 @@ impl<'a> Parents<'a> {
     }
 }
 
-fn hash_file(path: &Path) -> Result<Option<ObjectId>, CheckoutError> {
+fn hash_file(path: &Path) -> Result<Option<Hashed>, CheckoutError> {
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if is_absent(&error) => return Ok(None),
@@ -382,7 +399,8 @@ fn hash_file(path: &Path) -> Result<Option<ObjectId>, CheckoutError> {
     };
     if metadata.is_symlink() {
         let target = fs::read_link(path).map_err(failed_to("read", path))?;
-        return Ok(Some(crate::clients::git::blob_id(target.as_os_str().as_bytes())));
+        let id = crate::clients::git::blob_id(target.as_os_str().as_bytes());
+        return Ok(Some(Hashed { id, may_be_pointer: false }));
     }
     if !metadata.is_file() {
         return Ok(None);
@@ -394,10 +412,13 @@ fn hash_file(path: &Path) -> Result<Option<ObjectId>, CheckoutError> {
     let mut buffer = vec![0; usize::try_from(size_bytes).unwrap_or(usize::MAX).clamp(1, 64 * 1024)];
     loop {
         match file.read(&mut buffer).map_err(failed_to("read", path))? {
-            0 => return Ok(Some(ObjectId::from_bytes(hash.finalize().into()))),
+            0 => break,
             read => hash.update(&buffer[..read]),
         }
     }
+    // A file as short as a pointer was read at once, so all of it is still in the buffer.
+    let may_be_pointer = compare::may_be_pointer(size_bytes, &buffer);
+    Ok(Some(Hashed { id: ObjectId::from_bytes(hash.finalize().into()), may_be_pointer }))
 }
 
 #[cfg(test)]

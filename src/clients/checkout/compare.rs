@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Checkout, CheckoutError, Git, OnDisk, Parents, failed_to};
+use super::{Checkout, CheckoutError, Git, Hashed, OnDisk, Parents, failed_to};
 use crate::clients::git::{Attributes, GitError, Setting, blob_id};
 use crate::decide::inputs::{Entry, Mode, Tree};
 use crate::names::{GitPath, ObjectId};
@@ -71,15 +71,18 @@ impl Checkout {
                 (Some(entry), Some(found)) => drop(same_kind.insert(path.clone(), (*entry, found))),
             }
         }
-        let hashes = self.hash(same_kind.keys().cloned()).await?;
+        let hashes = self.hash_and_look(same_kind.keys().cloned()).await?;
+        let has_id = |path: &GitPath, entry: &Entry| hashes.get(path).is_some_and(|hashed| hashed.id == entry.id);
         let mut suspects = BTreeSet::new();
-        for (path, (entry, found)) in &same_kind {
-            let is_same = hashes.get(path) == Some(&entry.id);
+        for (path, (entry, _)) in &same_kind {
+            let is_same = has_id(path, entry);
             if entry.mode == Mode::Symlink {
                 if !is_same {
                     differences.modified.push(path.clone());
                 }
-            } else if !is_same || (found.size_bytes < POINTER_BYTES && self.is_pointer(path)?) {
+            } else if !is_same
+                || (hashes.get(path).is_some_and(|hashed| hashed.may_be_pointer) && self.is_pointer(path)?)
+            {
                 suspects.insert(path.clone());
             }
         }
@@ -88,7 +91,7 @@ impl Checkout {
         for path in suspects {
             let Some((entry, found)) = same_kind.get(&path) else { continue };
             let of_path = attributes.get(&path).cloned().unwrap_or_default();
-            if hashes.get(&path) == Some(&entry.id) {
+            if has_id(&path, entry) {
                 if is_lfs(&of_path) {
                     differences.pointers.push(path);
                 }
@@ -115,13 +118,13 @@ impl Checkout {
         suspects: &BTreeSet<GitPath>,
         attributes: &BTreeMap<GitPath, Attributes>,
         entries: &BTreeMap<GitPath, (Entry, OnDisk)>,
-        hashes: &BTreeMap<GitPath, ObjectId>,
+        hashes: &BTreeMap<GitPath, Hashed>,
     ) -> Result<BTreeMap<ObjectId, Vec<u8>>, CheckoutError> {
         let ids: Vec<ObjectId> = suspects
             .iter()
             .filter(|path| attributes.get(*path).is_some_and(is_lfs))
             .filter_map(|path| entries.get(path).map(|(entry, _)| (path, entry.id)))
-            .filter(|(path, id)| hashes.get(*path) != Some(id))
+            .filter(|(path, id)| hashes.get(*path).is_none_or(|hashed| hashed.id != *id))
             .map(|(_, id)| id)
             .collect();
         if ids.is_empty() {
@@ -172,6 +175,11 @@ impl Checkout {
             }
         }
     }
+}
+
+/// Whether a file may be a pointer of Git LFS, by its size and its beginning.
+pub(super) fn may_be_pointer(size_bytes: u64, beginning: &[u8]) -> bool {
+    size_bytes < POINTER_BYTES && beginning.starts_with(POINTER)
 }
 
 fn is_lfs(attributes: &Attributes) -> bool {

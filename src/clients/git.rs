@@ -173,9 +173,9 @@ impl Git {
             .arg(command)
     }
 
-    /// Tells what a failed git means.
+    /// Tells what a failed git means that could not ask the server.
     fn explain(&self, error: ProgramError) -> GitError {
-        words::classify(error, self.repository(), self.login.kind())
+        words::classify(error, self.repository(), None)
     }
 
     /// A file for an index: git's staging area, which we need for some commands, and never keep.

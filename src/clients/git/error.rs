@@ -121,6 +121,15 @@ pub enum GitError {
         #[source]
         said: Said,
     },
+    /// There is no room for what git writes.
+    #[error("no space left for the files of {repository}")]
+    DiskFull {
+        /// The repository.
+        repository: GitRepository,
+        /// git's words.
+        #[source]
+        said: Said,
+    },
     /// Our own copy of the repository is broken or incomplete.
     #[error("the local copy of {repository} is damaged")]
     Damaged {
@@ -246,6 +255,7 @@ impl GitError {
             Self::Damaged { .. } | Self::Missing { .. } | Self::Forged { .. } => {
                 "run the step again; an artifact that is damaged must be fetched again"
             }
+            Self::DiskFull { .. } => "free space on the worker",
             Self::BadPath { .. } => "remove that path from the repository",
             Self::TooLarge { .. } => "this file is read whole, so it must be small",
             Self::Shallow { .. } | Self::Files { .. } | Self::Other { .. } => return None,
@@ -270,6 +280,7 @@ impl GitError {
             | Self::Gone { .. }
             | Self::Sha256 { .. }
             | Self::Setting { .. }
+            | Self::DiskFull { .. }
             | Self::BadPath { .. }
             | Self::TooLarge { .. }
             | Self::Shallow { .. }

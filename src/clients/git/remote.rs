@@ -6,7 +6,7 @@ use std::num::NonZeroU32;
 
 use sha1::{Digest as _, Sha1};
 
-use super::{Git, GitError, failed_to};
+use super::{Git, GitError, failed_to, words};
 use crate::clients::process::{Program, ProgramError, Said};
 use crate::names::{Branch, CommitId, ObjectId};
 
@@ -170,7 +170,8 @@ impl Git {
 
     /// Runs a command that speaks to the server.
     pub(super) async fn ask(&self, program: Program) -> Result<Vec<u8>, GitError> {
-        let result = program.output().await.map_err(|error| self.explain(error));
+        let result = program.output().await;
+        let result = result.map_err(|error| words::classify(error, self.repository(), Some(self.login.kind())));
         self.login.say_accepted(&self.say);
         match result {
             // ssh says nothing of a passphrase that does not fit: it goes on without the key.

@@ -15,6 +15,7 @@ enum Kind {
     HostKey,
     Gone,
     Sha256,
+    DiskFull,
     Damaged,
     HungUp,
 }
@@ -23,6 +24,7 @@ enum Kind {
 ///
 /// Fact: git 2.39 with libcurl-gnutls 7.88 and OpenSSH 9.2; the OpenSSL texts are curl's own.
 const WORDS: &[(Kind, &[&str])] = &[
+    (Kind::DiskFull, &["no space left on device", "disk quota exceeded"]),
     (Kind::HostKey, &["host key verification failed", "remote host identification has changed"]),
     (
         Kind::Key,
@@ -144,10 +146,13 @@ fn kind(said: &str) -> Option<Kind> {
     WORDS.iter().find(|(_, words)| words.iter().any(|word| said.contains(word))).map(|&(kind, _)| kind)
 }
 
-/// Turns a failed git into what the user must know.
-pub(super) fn classify(error: ProgramError, repository: &GitRepository, login: Login) -> GitError {
+/// Turns a failed git into what the user must know. `login` is what the server was shown; `None` when none was asked.
+pub(super) fn classify(error: ProgramError, repository: &GitRepository, login: Option<Login>) -> GitError {
     let ProgramError::Failed { what, said, .. } = error else { return GitError::Program(error) };
-    let kind = kind(&said.0);
+    // Without a server, a permission that is denied is one of our own files.
+    let is_local = |kind: &Kind| matches!(kind, Kind::DiskFull | Kind::Damaged | Kind::Sha256);
+    let kind = kind(&said.0).filter(|kind| login.is_some() || is_local(kind));
+    let login = login.unwrap_or(Login::Nobody);
     let said = Said(without_user_info(&telling(&said.0)));
     let repository = repository.clone();
     match kind {
@@ -159,6 +164,7 @@ pub(super) fn classify(error: ProgramError, repository: &GitRepository, login: L
         Some(Kind::HostKey) => GitError::HostKey { repository, said },
         Some(Kind::Gone) => GitError::Gone { repository, said },
         Some(Kind::Sha256) => GitError::Sha256 { repository },
+        Some(Kind::DiskFull) => GitError::DiskFull { repository, said },
         Some(Kind::Damaged) => GitError::Damaged { repository, said },
         Some(Kind::HungUp) => GitError::HungUp { repository, what, said },
         None => GitError::Other { what, repository, said },
@@ -211,7 +217,9 @@ mod tests {
 
     #[test]
     fn every_text_of_git_has_its_kind() {
-        use Kind::{Damaged, Gone, HostKey, HungUp, Key, NoRepository, Refused, Sha256, Unreachable, Untrusted};
+        use Kind::{
+            Damaged, DiskFull, Gone, HostKey, HungUp, Key, NoRepository, Refused, Sha256, Unreachable, Untrusted,
+        };
         for (said, wanted) in [
             (
                 "fatal: unable to access 'http://127.0.0.1:1/x/': Failed to connect to 127.0.0.1 port 1 after 0 ms: Couldn't connect to server",
@@ -272,6 +280,7 @@ mod tests {
                 "fetch-pack: unexpected disconnect while reading sideband packet\nfatal: early EOF\nfatal: fetch-pack: invalid index-pack output",
                 HungUp,
             ),
+            ("fatal: write error: No space left on device\nfatal: fetch-pack: invalid index-pack output", DiskFull),
             ("fatal: bad object HEAD", Damaged),
             (
                 "error: object file objects/aa/bb is empty\nfatal: loose object aabb (stored in objects/aa/bb) is corrupt",
@@ -283,6 +292,21 @@ mod tests {
             assert_eq!(kind(said), Some(wanted), "{said}");
         }
         assert_eq!(kind("fatal: something that nobody has seen"), None);
+    }
+
+    #[test]
+    fn a_permission_that_is_denied_without_a_server_is_not_the_servers_refusal() {
+        use std::os::unix::process::ExitStatusExt as _;
+
+        let repository = crate::names::GitUrl::parse("https://h/a").expect("it is an address").0.repository().clone();
+        let failed = || ProgramError::Failed {
+            program: "git".to_owned(),
+            what: "git log".to_owned(),
+            status: std::process::ExitStatus::from_raw(128 << 8),
+            said: Said("fatal: cannot open 'x': Permission denied".to_owned()),
+        };
+        assert!(matches!(classify(failed(), &repository, None), GitError::Other { .. }));
+        assert!(matches!(classify(failed(), &repository, Some(Login::Nobody)), GitError::Refused { .. }));
     }
 
     #[test]

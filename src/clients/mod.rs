@@ -1,6 +1,7 @@
 //! The only code that reaches outside: each file wraps one kind of server or program, with one error type.
 
 pub mod checkout;
+pub mod context;
 pub mod engine;
 pub mod git;
 pub mod process;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use jiff::Timestamp;
@@ -58,6 +58,17 @@ pub struct Edge {
     pub programs: Environment,
     /// The time at the start.
     pub now: Timestamp,
+}
+
+impl Edge {
+    /// The directory that Concourse gives as the first argument.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    pub fn directory(&self) -> Result<&Path, RequestError> {
+        self.arguments.first().map(Path::new).ok_or(RequestError::NoDirectory)
+    }
 }
 
 /// Runs one step: reads the request, lets `step` answer it, prints the answer or the error.

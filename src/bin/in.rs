@@ -1,3 +1,5 @@
 //! The program that Concourse runs as `/opt/resource/in`.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    git_image::concourse::run(git_image::commands::get)
+}

@@ -10,7 +10,7 @@ mod head;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -252,6 +252,17 @@ impl Checkout {
             return Err(CheckoutError::Escapes { path: named });
         }
         read_file(&real, limit_bytes).map(Some)
+    }
+
+    /// The target of a symlink that [`Self::list`] listed, byte by byte.
+    ///
+    /// # Errors
+    ///
+    /// It is not there, is no symlink, or cannot be read.
+    pub fn link(&self, path: &GitPath) -> Result<Vec<u8>, CheckoutError> {
+        let named = self.root.join(path.to_os_path());
+        let target = fs::read_link(&named).map_err(failed_to("read", &named))?;
+        Ok(target.into_os_string().into_vec())
     }
 
     /// The names that git would give to these files, or to the targets of these symlinks, byte by byte as they lie.

@@ -1,12 +1,25 @@
 //! One file per verb: read, decide, say, act.
 
-/// Stub.
-#[derive(Debug, thiserror::Error)]
-pub enum StepError {}
+mod check;
+mod details;
+mod error;
+mod facts;
+mod get;
+mod history;
+mod inputs;
+mod put;
 
-impl StepError {
-    /// What the user can do about it.
-    pub fn hint(&self) -> Option<String> {
-        match *self {}
-    }
+use tempfile::TempDir;
+
+use crate::concourse::Edge;
+
+pub use check::check;
+pub use error::StepError;
+pub use get::get;
+pub use put::put;
+
+/// A directory for the files of one step, which goes with it.
+fn workplace(edge: &Edge) -> Result<TempDir, StepError> {
+    let made = tempfile::Builder::new().prefix("git-image-").tempdir_in(&edge.temporary);
+    made.map_err(|source| StepError::File { what: "make a directory in", path: edge.temporary.clone(), source })
 }

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use crate::names::{BadName, Branch, CommitId, GitRepository, InputsId, Tag};
 
 pub use latest::{Ask, Latest, LineReading, NotOnBranch, Outcome, ROUNDS, Told};
-pub use template::{TagError, TagValues, user_tag};
+pub use template::{TagError, TagValues, expand_build_variables, user_tag};
 
 /// The most characters that `source.registry.tag_prefix` may have: a content tag must fit behind it.
 pub const PREFIX_LENGTH: usize = Tag::MAX_LENGTH - INPUTS.len() - 64;

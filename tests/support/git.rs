@@ -196,6 +196,13 @@ impl GitRepository {
         self.import(branch, &format!("commit {number}"), &parents, None, changes)
     }
 
+    /// Commits as [`Self::commit`] does, with this message.
+    #[track_caller]
+    pub fn commit_with_message(&self, branch: &str, message: &str, changes: &[Change<'_>]) -> String {
+        let parents: Vec<String> = self.find(branch).into_iter().collect();
+        self.import(branch, message, &parents, None, changes)
+    }
+
     /// Merges one branch into another with a merge commit, as a hosting service does. Returns its id.
     #[track_caller]
     pub fn merge(&self, from: &str, into: &str) -> String {

@@ -102,6 +102,30 @@ pub fn user_tag(prefix: &str, template: &str, values: &TagValues<'_>) -> Result<
     if classify("", &bare) == OurTag::Foreign { Ok(tag) } else { Err(TagError::Ours { tag }) }
 }
 
+/// A text with Concourse's `$BUILD_*` and `${BUILD_*}` filled in. One that this build does not have, as a one-off build has
+/// no job, becomes empty; everything else stays as it is.
+pub fn expand_build_variables(text: &str, build: &BTreeMap<String, String>) -> String {
+    let mut expanded = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        expanded.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let braced = rest.starts_with("${");
+        let start = if braced { 2 } else { 1 };
+        let name = &rest[start..];
+        let end = name.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(name.len());
+        let closed = !braced || name[end..].starts_with('}');
+        if closed && name[..end].starts_with("BUILD_") {
+            expanded.push_str(build.get(&name[..end]).map_or("", String::as_str));
+            rest = &name[end + usize::from(braced)..];
+        } else {
+            expanded.push('$');
+            rest = &rest[1..];
+        }
+    }
+    expanded + rest
+}
+
 fn fill(template: &str, values: &TagValues<'_>) -> Result<String, TagError> {
     let brace = || TagError::Brace { template: template.to_owned() };
     let mut filled = String::new();

@@ -1,0 +1,96 @@
+//! `check`: which versions of the image are new.
+
+mod cache;
+
+use crate::clients::git::{Depth, Git, Want};
+use crate::clients::registry::Registry;
+use crate::commands::check::cache::{Cache, Seen};
+use crate::commands::history::{FIRST_DEPTH, History};
+use crate::commands::inputs;
+use crate::commands::{StepError, details};
+use crate::concourse::{Edge, Version};
+use crate::decide::inputs::Recipe;
+use crate::decide::versions::{LIMIT, Question, Remark, State, answer};
+use crate::error::Error;
+use crate::request::{Announce, CheckRequest};
+use crate::say::Say;
+
+/// Answers every version after the given one, oldest first, the given one included.
+///
+/// # Errors
+///
+/// A remote that cannot be read and a branch that is not there are errors, never an empty answer.
+pub async fn check(request: CheckRequest, edge: &Edge, say: &Say) -> Result<Vec<Version>, Error> {
+    let mut cache = Cache::open(&request, edge, say)?;
+    match check_with(&request, edge, say, &cache).await {
+        Err(Error::Git(error)) if error.is_local_damage() => {
+            say.line(format_args!("git: the cache of earlier checks is damaged and is made anew: {error}"));
+            cache = Cache::fresh(edge)?;
+            check_with(&request, edge, say, &cache).await
+        }
+        result => result,
+    }
+}
+
+async fn check_with(request: &CheckRequest, edge: &Edge, say: &Say, cache: &Cache) -> Result<Vec<Version>, Error> {
+    let CheckRequest { source, version: given } = request;
+    let git = Git::open(&source.git, &cache.repository(), &edge.programs, say).await?;
+    let tip = git.tip(source.git.branch.as_ref()).await?;
+    if let Some(known) = cache.seen(tip.commit)
+        && given.is_none_or(|given| given == known)
+        && (given.is_some() || (source.announce == Announce::All && source.git.version_depth.get() == 1))
+    {
+        say.line(format_args!("git: {} is still at {}: nothing new", tip.branch, tip.commit.short()));
+        return Ok(vec![known]);
+    }
+    let want = Want::Branch(tip.branch.clone());
+    if !git.has(tip.commit).await? {
+        let depth = if cache.is_empty() { Depth::Commits(FIRST_DEPTH) } else { Depth::Keep };
+        git.fetch(&want, depth).await?;
+    }
+    let recipe = Recipe::new(source.git.uri.repository(), &source.build, &source.registry.tag_prefix);
+    let registry;
+    let mut history = History::read(&git, &recipe, want, tip.commit).await?;
+    if source.announce == Announce::OnlyBuilt {
+        let made_of = inputs::of_commit(&git, &recipe, tip.commit).await?;
+        let details = &made_of.selection.details;
+        let repository = details::repository(&source.registry, recipe.details.as_ref(), details)?;
+        registry = Registry::new(&repository, &source.registry, say)?;
+        history.look_up_in(&registry);
+        history.tell(tip.commit, State::Image { inputs: made_of.id, selector: made_of.selection.selector });
+    }
+    let question = Question {
+        given: given.as_ref(),
+        depth: source.git.version_depth,
+        ci_skip: source.git.ci_skip,
+        announce: source.announce,
+        limit: LIMIT,
+    };
+    let found = history.ask(|known| answer(&question, &known.line, &known.states, &known.built)).await?;
+    match &found.remark {
+        Some(Remark::NoDockerfile) => {
+            return Err(StepError::NoVersion { commit: tip.commit, dockerfile: recipe.dockerfile.clone() }.into());
+        }
+        Some(remark) => say.line(format_args!("check: {remark}")),
+        None => {}
+    }
+    match found.versions.last() {
+        Some(newest) => {
+            say.line(format_args!(
+                "git: {} is at {}; the newest version is of {}, inputs {}",
+                tip.branch,
+                tip.commit.short(),
+                newest.commit.short(),
+                newest.inputs.short()
+            ));
+            // What is not built yet is looked for again at the same tip.
+            if source.announce == Announce::All {
+                cache.remember(&Seen { tip: tip.commit, version: *newest }, say);
+            }
+        }
+        None => {
+            say.line(format_args!("git: {} is at {}; it has no version to announce", tip.branch, tip.commit.short()))
+        }
+    }
+    Ok(found.versions)
+}

@@ -1,0 +1,241 @@
+//! Why a verb could not do what it was asked for, when no server and no program is to blame.
+
+use std::path::PathBuf;
+
+use crate::decide::tags::TagError;
+use crate::names::{BadName, CommitId, GitPath, GitRepository, InputsId, Repository, Tag};
+
+/// How many paths an error names; it says how many more there are.
+const NAMED: usize = 10;
+
+/// Why a verb could not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// `params.source` names nothing that is there.
+    #[error("there is no artifact `{name}` in this step")]
+    NoSuchArtifact {
+        /// The value of the param.
+        name: String,
+        /// What there is.
+        there: Vec<String>,
+    },
+    /// A path of the params leads outside of the step's directory.
+    #[error("`{key}` {path:?} leads outside of the artifacts of this step")]
+    Outside {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        path: String,
+    },
+    /// The files of the checkout are not those of its commit.
+    #[error("the checkout `{artifact}` is not what git has at {commit}: {}", paths(changed.iter().chain(missing).chain(unknown)))]
+    NotAsCommitted {
+        /// The artifact.
+        artifact: String,
+        /// Its HEAD.
+        commit: CommitId,
+        /// Files with another content or mode.
+        changed: Vec<GitPath>,
+        /// Files of the commit that are not there.
+        missing: Vec<GitPath>,
+        /// Files that the build would read and git does not have.
+        unknown: Vec<GitPath>,
+    },
+    /// LFS pointers lie where their content should be.
+    #[error("the build would read git-lfs pointers in place of files: {}", paths(files.iter()))]
+    LfsPointers {
+        /// The files.
+        files: Vec<GitPath>,
+    },
+    /// The build reads from a submodule.
+    #[error("the build would read from a submodule: {}", paths(files.iter()))]
+    Submodules {
+        /// Where they lie.
+        files: Vec<GitPath>,
+    },
+    /// The commit has no Dockerfile, so there is no version.
+    #[error("{commit} has no version: there is no Dockerfile `{dockerfile}` in it")]
+    NoVersion {
+        /// The commit.
+        commit: CommitId,
+        /// Where the Dockerfile should be.
+        dockerfile: GitPath,
+    },
+    /// The history that would tell `ref` can be had neither from the checkout nor from the remote.
+    #[error("the commit that brought the present inputs of {commit} cannot be told")]
+    NoHistory {
+        /// HEAD of the checkout.
+        commit: CommitId,
+        /// Why the remote does not help.
+        #[source]
+        source: crate::clients::git::GitError,
+    },
+    /// `get` of an image that nobody has built.
+    #[error("there is no image of this version yet: {repository} has no tag {tag}")]
+    NotBuilt {
+        /// The repository.
+        repository: Repository,
+        /// The missing tag.
+        tag: Tag,
+    },
+    /// A tag that would be moved belongs to another git repository.
+    #[error("tag {tag} of {repository} belongs to another git repository, {theirs}")]
+    Foreign {
+        /// The repository.
+        repository: Repository,
+        /// The tag.
+        tag: Tag,
+        /// What the image's label says.
+        theirs: String,
+        /// The git repository of this resource.
+        ours: GitRepository,
+    },
+    /// VERSION is taken by an image of other inputs.
+    #[error("VERSION {tag} is taken: {repository}:{tag} is an image of other inputs")]
+    VersionTaken {
+        /// The repository.
+        repository: Repository,
+        /// The tag.
+        tag: Tag,
+        /// The inputs of the image that has it, when it is labelled.
+        theirs: Option<String>,
+        /// The inputs of this put.
+        ours: InputsId,
+        /// The details file.
+        details: GitPath,
+    },
+    /// NAME and the repository disagree.
+    #[error("NAME in `{details}` is {name}, but the repository is {repository}")]
+    OtherName {
+        /// The details file.
+        details: GitPath,
+        /// NAME.
+        name: String,
+        /// The repository.
+        repository: Repository,
+    },
+    /// The repository ends in `/` and no NAME completes it.
+    #[error("`source.registry.repository` ends in '/', and no NAME completes it")]
+    NoName {
+        /// The details file, when one is named.
+        details: Option<GitPath>,
+    },
+    /// NAME makes no repository.
+    #[error("NAME in `{details}` cannot be the last part of a repository")]
+    BadRepository {
+        /// The details file.
+        details: GitPath,
+        /// Why.
+        #[source]
+        source: BadName,
+    },
+    /// A tag of the user cannot be made.
+    #[error("`{key}` gives no tag")]
+    UserTag {
+        /// The key with its index, or the file.
+        key: String,
+        /// Why.
+        #[source]
+        source: TagError,
+    },
+    /// A tag was put, and the registry answers another image for it.
+    #[error("tag {tag} of {repository} does not stay where it was set")]
+    TagMoved {
+        /// The repository.
+        repository: Repository,
+        /// The tag.
+        tag: Tag,
+    },
+    /// The content tag vanished while further tags were set.
+    #[error("{repository} lost {tag} while it was being put")]
+    ContentGone {
+        /// The repository.
+        repository: Repository,
+        /// The content tag.
+        tag: Tag,
+    },
+    /// The branch moved again and again while its tag was decided.
+    #[error("tag {tag} of {repository} could not be settled in {rounds} rounds")]
+    Unsettled {
+        /// The repository.
+        repository: Repository,
+        /// The tag.
+        tag: Tag,
+        /// How often it was tried.
+        rounds: usize,
+    },
+    /// A file could not be read or written.
+    #[error("cannot {what} {}", path.display())]
+    File {
+        /// What was tried, as a verb.
+        what: &'static str,
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl StepError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::NoSuchArtifact { name, there } => {
+                let there = if there.is_empty() { "nothing".to_owned() } else { there.join(", ") };
+                format!(
+                    "there is {there}. Concourse brings the artifacts that `inputs` of the put names, or without it those whose name begins a param; a get must have run before under the name `{name}`"
+                )
+            }
+            Self::Outside { .. } => "write it as ARTIFACT or ARTIFACT/PATH".to_owned(),
+            Self::NotAsCommitted { unknown, changed, missing, .. } if changed.is_empty() && missing.is_empty() && !unknown.is_empty() => {
+                "they were made by an earlier task, or git ignores them: commit them, exclude them in .dockerignore, or set `source.only_built: true` so that their content counts".to_owned()
+            }
+            Self::NotAsCommitted { .. } => {
+                "commit the change, or set `source.only_built: true`: then the content of the files as they lie is what the version stands for".to_owned()
+            }
+            Self::LfsPointers { .. } => {
+                "get the repository with git-lfs (not `disable_git_lfs: true`) and name that artifact in `params.source`".to_owned()
+            }
+            Self::Submodules { .. } => {
+                "submodules in an image come with a later release: exclude them in .dockerignore or with `source.build.ignore_paths`".to_owned()
+            }
+            Self::NoVersion { .. } => "say where it is with `source.build.dockerfile` or `source.build.context`".to_owned(),
+            Self::NoHistory { .. } => {
+                "get the repository without `depth`, or let `source.git` name the repository that the checkout comes from".to_owned()
+            }
+            Self::NotBuilt { .. } => {
+                "the put of this resource makes it. A job that does not build it needs `passed` on this get, naming the job that does, or `source.only_built: true` on a resource that only uses the image".to_owned()
+            }
+            Self::Foreign { ours, .. } => {
+                format!("this resource is {ours}; give each of the two repositories its own `source.registry.tag_prefix`")
+            }
+            Self::VersionTaken { details, theirs, ours, .. } => {
+                let theirs = theirs.as_deref().unwrap_or("not labelled");
+                format!("a version is never moved: change VERSION in `{details}` (its inputs: {theirs}; yours: {ours})")
+            }
+            Self::OtherName { .. } => {
+                "make them agree, or let `source.registry.repository` end in '/' so that NAME is its last part".to_owned()
+            }
+            Self::NoName { details: Some(details) } => format!("write NAME=… into `{details}`, or give the whole repository"),
+            Self::NoName { details: None } => {
+                "name a file with NAME=… in `source.build.details`, or give the whole repository".to_owned()
+            }
+            Self::BadRepository { .. } => "a name has lower-case letters, digits and . _ - between them".to_owned(),
+            Self::UserTag { source, .. } => return source.hint(),
+            Self::TagMoved { .. } => "something else writes the same tag; find it, then run the step again".to_owned(),
+            Self::ContentGone { .. } => "something removes images while they are put; run the step again".to_owned(),
+            Self::Unsettled { .. } => "the branch is pushed to faster than its tag can follow; run the step again".to_owned(),
+            Self::File { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => "the disk is full".to_owned(),
+            Self::File { .. } => return None,
+        })
+    }
+}
+
+fn paths<'a>(paths: impl Iterator<Item = &'a GitPath>) -> String {
+    let all: Vec<String> = paths.map(ToString::to_string).collect();
+    match all.len().checked_sub(NAMED) {
+        None | Some(0) => all.join(", "),
+        Some(more) => format!("{} and {more} more", all[..NAMED].join(", ")),
+    }
+}

@@ -1,0 +1,115 @@
+//! What Concourse shows of a version: the metadata of get and put.
+
+use crate::clients::git::CommitFacts;
+use crate::clients::registry::Image;
+use crate::concourse::{Metadata, Version};
+use crate::names::{Branch, Repository, Tag};
+
+/// The metadata of a version, line by line in the order in which it is shown.
+#[derive(Default)]
+pub struct Facts(Vec<Metadata>);
+
+impl Facts {
+    /// Starts with the version and its commit. Without `commit` git could not be asked.
+    pub fn new(version: &Version, branch: Option<&Branch>, commit: Option<&CommitFacts>) -> Self {
+        let mut facts = Self::default();
+        facts.add("commit", version.commit);
+        if let Some(commit) = commit {
+            facts.add("author", format_args!("{} <{}>", commit.author_name, commit.author_email));
+            facts.add("date", commit.commit_date);
+            facts.add("message", &commit.message);
+        }
+        if let Some(branch) = branch {
+            facts.add("branch", branch);
+        }
+        facts
+    }
+
+    /// Adds one line.
+    pub fn add(&mut self, name: &str, value: impl ToString) {
+        self.0.push(Metadata { name: name.to_owned(), value: value.to_string() });
+    }
+
+    /// Adds what the registry says of the image.
+    pub fn add_image(&mut self, repository: &Repository, tag: &Tag, image: &Image) {
+        self.add("image", format_args!("{repository}:{tag}"));
+        self.add("digest", image.manifest.digest);
+        self.add("size", size(image.size()));
+        if let Some(base) = image.label(labels::BASE_NAME) {
+            self.add("base image", base);
+        }
+    }
+
+    /// Adds the tags that point to the image.
+    pub fn add_tags(&mut self, tags: &[Tag]) {
+        self.add("tags", tags.iter().map(Tag::as_str).collect::<Vec<_>>().join(", "));
+    }
+
+    /// All lines.
+    pub fn into_metadata(self) -> Vec<Metadata> {
+        self.0
+    }
+}
+
+/// The labels that put writes. Those of `org.opencontainers.image` are the OCI image-spec's annotations.
+pub mod labels {
+    /// The inputs of the image.
+    pub const INPUTS: &str = "git-image.inputs";
+    /// The commit that brought them; the reaper keeps the image while it is reachable.
+    pub const COMMIT: &str = "git-image.commit";
+    /// The canonical name of the git repository: whose image it is.
+    pub const REPOSITORY: &str = "git-image.repository";
+    /// When the commit was made.
+    pub const CREATED: &str = "org.opencontainers.image.created";
+    /// The commit.
+    pub const REVISION: &str = "org.opencontainers.image.revision";
+    /// Where the source is.
+    pub const SOURCE: &str = "org.opencontainers.image.source";
+    /// Where to read about the image.
+    pub const URL: &str = "org.opencontainers.image.url";
+    /// VERSION.
+    pub const VERSION: &str = "org.opencontainers.image.version";
+    /// NAME, or the last part of the repository.
+    pub const TITLE: &str = "org.opencontainers.image.title";
+    /// The branch that it was first built for.
+    pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
+    /// The image that it is built on, as the Dockerfile names it.
+    pub const BASE_NAME: &str = "org.opencontainers.image.base.name";
+}
+
+/// When and for whom an image was first built, from its labels.
+pub fn first_build(image: &Image) -> String {
+    let commit = image.label(labels::COMMIT).map_or("an unknown commit", |commit| commit.get(..7).unwrap_or(commit));
+    let branch = image.label(labels::REF_NAME).unwrap_or("unknown");
+    let day = image.config.created.as_deref().and_then(|time| time.get(..16)).unwrap_or("an unknown time");
+    format!("built from {commit} of branch {branch} at {}", day.replace('T', " "))
+}
+
+/// Bytes for people, in decimal units as registries count.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 3] = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
+    match UNITS.into_iter().find(|&(unit, _)| bytes >= unit) {
+        // Tenths in whole numbers: no rounding that shows 1000.0 kB.
+        Some((unit, name)) => format!("{}.{} {name}", bytes / unit, bytes % unit * 10 / unit),
+        None => format!("{bytes} bytes"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::size;
+
+    #[test]
+    fn a_size_has_one_decimal_and_the_unit_that_fits() {
+        for (bytes, text) in [
+            (0, "0 bytes"),
+            (999, "999 bytes"),
+            (1_000, "1.0 kB"),
+            (999_999, "999.9 kB"),
+            (1_250_000, "1.2 MB"),
+            (1_180_000_000, "1.1 GB"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
+    }
+}

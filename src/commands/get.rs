@@ -1,0 +1,192 @@
+//! `in`: fetches the image of a version.
+
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use futures_util::future::try_join_all;
+
+use crate::clients::git::{CommitFacts, Depth, Git, GitError, Want};
+use crate::clients::registry::{At, Image, Registry};
+use crate::clients::rootfs;
+use crate::commands::facts::{Facts, first_build, labels};
+use crate::commands::{StepError, details, inputs, workplace};
+use crate::concourse::{Answer, Edge, Version};
+use crate::decide::inputs::Recipe;
+use crate::decide::tags::{commit_tag, content_tag, latest_tag};
+use crate::details::Details;
+use crate::error::Error;
+use crate::names::{Branch, Repository, Tag};
+use crate::request::{GetImage, GetRequest, GetSource, RepositorySetting};
+use crate::say::Say;
+
+/// Fetches the image of the given version, and answers that version.
+///
+/// # Errors
+///
+/// An image that is not there is one, unless `skip_download` is set; nothing half-made is left.
+pub async fn get(request: GetRequest, edge: &Edge, say: &Say) -> Result<Answer, Error> {
+    let started = Instant::now();
+    let GetRequest { source, version, params } = request;
+    let destination = edge.directory()?;
+    let work = workplace(edge)?;
+    let recipe = Recipe::new(source.git.uri.repository(), &source.build, &source.registry.tag_prefix);
+    let git = Git::open(&source.git, &work.path().join("repository"), &edge.programs, say).await?;
+
+    let details = match source.registry.repository {
+        RepositorySetting::Whole(_) => Details::default(),
+        // The rest of the repository's name is in git.
+        RepositorySetting::Beginning(_) => {
+            git.fetch(&Want::Commit(version.commit), Depth::Commits(NonZeroU32::MIN)).await?;
+            inputs::of_commit(&git, &recipe, version.commit).await?.selection.details
+        }
+    };
+    let repository = details::repository(&source.registry, recipe.details.as_ref(), &details)?;
+    let registry = Registry::new(&repository, &source.registry, say)?;
+    let content = content_tag(&recipe.tag_prefix, version.inputs);
+    let found = find(&registry, &recipe, &version, &content, say).await?;
+    if found.is_none() && params.image == GetImage::Rootfs {
+        return Err(StepError::NotBuilt { repository, tag: content }.into());
+    }
+
+    // git tells who made the commit while the layers arrive.
+    let (told, tags, ()) = tokio::try_join!(
+        ask_git(&git, source.git.branch.as_ref(), &version, params.source, say),
+        tags(&registry, &recipe, &version, source.git.branch.as_ref(), found.as_ref()),
+        unpack(&registry, found.as_ref(), params.image, destination, say)
+    )?;
+    if params.source == GetSource::Checkout
+        && let Some(branch) = &told.branch
+    {
+        git.clone_to(version.commit, branch, &destination.join("source")).await?;
+        say.line(format_args!("source: {} is in source/", version.commit.short()));
+    }
+    write_files(destination, &repository, &content, &version, told.branch.as_ref(), found.as_ref())?;
+    let mut facts = Facts::new(&version, told.branch.as_ref(), told.commit.as_ref());
+    match &found {
+        Some(image) => {
+            facts.add_image(&repository, &content, image);
+            facts.add_tags(&tags);
+            facts.add("built", first_build(image));
+        }
+        None => {
+            say.line(format_args!("image: {repository} has no {content} yet, which `skip_download` allows"));
+            facts.add("built", "not yet");
+        }
+    }
+    say.line(format_args!("get: done in {:.2} s", started.elapsed().as_secs_f64()));
+    Ok(Answer { version, metadata: facts.into_metadata() })
+}
+
+/// The image of a version: by its content tag, else by its commit's when that is labelled with the same inputs.
+async fn find(
+    registry: &Registry,
+    recipe: &Recipe,
+    version: &Version,
+    content: &Tag,
+    say: &Say,
+) -> Result<Option<Image>, Error> {
+    for tag in [content, &commit_tag(&recipe.tag_prefix, version.commit)] {
+        let image = registry.image(At::Tag(tag)).await?;
+        if let Some(image) = image.filter(|image| image.label(labels::INPUTS) == Some(&version.inputs.to_string())) {
+            say.line(format_args!("image: {}:{tag}, {}", registry.repository(), first_build(&image)));
+            return Ok(Some(image));
+        }
+    }
+    Ok(None)
+}
+
+/// What git tells of a version.
+#[derive(Default)]
+struct Told {
+    commit: Option<CommitFacts>,
+    /// The branch of the resource.
+    branch: Option<Branch>,
+}
+
+/// Best effort: an image can be used while git is down. With `source: true` git is needed, and its error counts.
+async fn ask_git(
+    git: &Git,
+    branch: Option<&Branch>,
+    version: &Version,
+    source: GetSource,
+    say: &Say,
+) -> Result<Told, Error> {
+    let facts = async {
+        git.fetch(&Want::Commit(version.commit), Depth::Commits(NonZeroU32::MIN)).await?;
+        let commit = git.commit(version.commit).await?;
+        let branch = match branch {
+            Some(branch) => branch.clone(),
+            None => git.tip(None).await?.branch,
+        };
+        Ok(Told { commit: Some(commit), branch: Some(branch) })
+    };
+    match facts.await {
+        Ok(told) => Ok(told),
+        Err(error) if source == GetSource::Leave => {
+            let error: GitError = error;
+            say.line(format_args!("git: author and message are left out: {error}"));
+            Ok(Told { commit: None, branch: branch.cloned() })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Those of our own tags that point to the image.
+async fn tags(
+    registry: &Registry,
+    recipe: &Recipe,
+    version: &Version,
+    branch: Option<&Branch>,
+    image: Option<&Image>,
+) -> Result<Vec<Tag>, Error> {
+    let Some(image) = image else { return Ok(Vec::new()) };
+    let prefix = &recipe.tag_prefix;
+    let candidates = [content_tag(prefix, version.inputs), commit_tag(prefix, version.commit)];
+    let candidates = candidates.into_iter().chain(branch.map(|branch| latest_tag(prefix, branch)));
+    let found = candidates.map(async |tag| {
+        let found = registry.resolve(&tag).await?;
+        Ok::<_, Error>(found.filter(|found| found.digest == image.manifest.digest).map(|_| tag))
+    });
+    Ok(try_join_all(found).await?.into_iter().flatten().collect())
+}
+
+async fn unpack(
+    registry: &Registry,
+    image: Option<&Image>,
+    wanted: GetImage,
+    destination: &Path,
+    say: &Say,
+) -> Result<(), Error> {
+    let (GetImage::Rootfs, Some(image)) = (wanted, image) else { return Ok(()) };
+    rootfs::unpack(registry, image, &destination.join("rootfs"), say).await?;
+    write(&destination.join("metadata.json"), rootfs::metadata_json(&image.config).to_string().as_bytes())?;
+    Ok(())
+}
+
+fn write_files(
+    destination: &Path,
+    repository: &Repository,
+    tag: &Tag,
+    version: &Version,
+    branch: Option<&Branch>,
+    image: Option<&Image>,
+) -> Result<(), StepError> {
+    let file = |name: &str, text: &str| write(&destination.join(name), text.as_bytes());
+    file("repository", &repository.to_string())?;
+    file("tag", tag.as_str())?;
+    file("ref", &version.commit.to_string())?;
+    file("inputs", &version.inputs.to_string())?;
+    if let Some(branch) = branch {
+        file("branch", branch.as_str())?;
+    }
+    if let Some(image) = image {
+        file("digest", &image.manifest.digest.to_string())?;
+    }
+    let labels = image.and_then(|image| image.config.config.as_ref()?.labels.clone()).unwrap_or_default();
+    file("labels.json", &serde_json::to_string(&labels).expect("texts by name are always JSON"))
+}
+
+fn write(path: &PathBuf, bytes: &[u8]) -> Result<(), StepError> {
+    std::fs::write(path, bytes).map_err(|source| StepError::File { what: "write", path: path.clone(), source })
+}

@@ -1,0 +1,107 @@
+//! The first-parent line of a branch, read step by step: as far as a decision asks for it, and no further.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+
+use crate::clients::git::{Depth, Git, Want};
+use crate::clients::registry::Registry;
+use crate::commands::inputs;
+use crate::decide::inputs::Recipe;
+use crate::decide::tags::content_tag;
+use crate::decide::versions::{LineCommit, Next, Parent, State};
+use crate::error::Error;
+use crate::names::{CommitId, InputsId};
+
+/// How many commits are read at first. Each further step reads four times as many: ten thousand commits are five steps.
+pub const FIRST_DEPTH: NonZeroU32 = NonZeroU32::new(32).expect("32 is not zero");
+
+/// What is known of the line so far: what decisions are made from.
+pub struct Known {
+    /// The line from its start down.
+    pub line: Vec<LineCommit>,
+    /// What the images of its commits are made of, as far as it was asked for.
+    pub states: BTreeMap<CommitId, State>,
+    /// Which content tags are in the registry, as far as it was asked for.
+    pub built: BTreeMap<InputsId, bool>,
+}
+
+/// The line from one commit down.
+pub struct History<'a> {
+    git: &'a Git,
+    recipe: &'a Recipe,
+    /// Where content tags are looked up.
+    registry: Option<&'a Registry>,
+    /// What is fetched when the line is not long enough.
+    want: Want,
+    from: CommitId,
+    depth: NonZeroU32,
+    known: Known,
+}
+
+impl<'a> History<'a> {
+    /// The line from `from` down, which must be in `git` already. What lies deeper is fetched by `want`.
+    pub async fn read(git: &'a Git, recipe: &'a Recipe, want: Want, from: CommitId) -> Result<Self, Error> {
+        let line = git.line(from, length(FIRST_DEPTH)).await?;
+        let known = Known { line, states: BTreeMap::new(), built: BTreeMap::new() };
+        Ok(Self { git, recipe, registry: None, want, from, depth: FIRST_DEPTH, known })
+    }
+
+    /// Looks content tags up in this registry, for decisions that ask for them.
+    pub fn look_up_in(&mut self, registry: &'a Registry) {
+        self.registry = Some(registry);
+    }
+
+    /// Tells what was computed elsewhere of a commit, so that it is not computed again.
+    pub fn tell(&mut self, commit: CommitId, state: State) {
+        self.known.states.insert(commit, state);
+    }
+
+    /// Asks a decision again and again, until it needs nothing more.
+    pub async fn ask<T>(&mut self, decide: impl Fn(&Known) -> Next<T>) -> Result<T, Error> {
+        loop {
+            match decide(&self.known) {
+                Next::Done(answer) => return Ok(answer),
+                Next::State(commit) => {
+                    let state = self.state(commit).await?;
+                    self.known.states.insert(commit, state);
+                }
+                Next::Built(inputs) => {
+                    let registry = self.registry.expect("only a decision that was given a registry asks for it");
+                    let tag = content_tag(&self.recipe.tag_prefix, inputs);
+                    let built = registry.resolve(&tag).await?.is_some();
+                    self.known.built.insert(inputs, built);
+                }
+                Next::Deeper => self.deepen().await?,
+            }
+        }
+    }
+
+    async fn state(&self, commit: CommitId) -> Result<State, Error> {
+        match inputs::of_commit(self.git, self.recipe, commit).await {
+            Ok(made_of) => Ok(State::Image { inputs: made_of.id, selector: made_of.selection.selector }),
+            // The tip must have an image; an older commit may have a Dockerfile that nobody could use.
+            Err(Error::Inputs(_)) if commit != self.from => Ok(State::NoDockerfile),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn deepen(&mut self) -> Result<(), Error> {
+        let end = self.known.line.last().map(|commit| (commit.id, commit.parent));
+        self.depth = self.depth.saturating_mul(NonZeroU32::new(4).expect("4 is not zero"));
+        if matches!(end, Some((_, Parent::Unknown))) {
+            self.git.fetch(&self.want, Depth::Commits(self.depth)).await?;
+        }
+        self.known.line = self.git.line(self.from, length(self.depth)).await?;
+        let now = self.known.line.last().map(|commit| (commit.id, commit.parent));
+        if now == end {
+            // More was asked for and nothing came: what is wanted may not hold our commit, or the server counts otherwise.
+            self.git.fetch(&Want::Commit(self.from), Depth::Everything).await?;
+            self.known.line = self.git.line(self.from, length(self.depth)).await?;
+        }
+        Ok(())
+    }
+}
+
+fn length(depth: NonZeroU32) -> usize {
+    usize::try_from(depth.get()).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,123 @@
+//! `out`: gives the version of a checkout its image, built only if nobody has built it, and sets the tags.
+
+mod build;
+mod subject;
+mod tags;
+
+use std::path::Path;
+use std::time::Instant;
+
+use crate::clients::git::{CommitFacts, Git};
+use crate::clients::registry::{At, Image, Registry, RegistryError};
+use crate::commands::facts::{Facts, first_build, labels};
+use crate::commands::put::subject::Subject;
+use crate::commands::put::tags::Tags;
+use crate::commands::{StepError, details, workplace};
+use crate::concourse::{Answer, Edge, Version};
+use crate::decide::inputs::Recipe;
+use crate::decide::tags::content_tag;
+use crate::error::Error;
+use crate::names::Tag;
+use crate::request::{PutRequest, Rebuild, Source};
+use crate::say::Say;
+
+/// Everything that a put knows once it has read git: which image is wanted, and where it goes.
+struct Put<'a> {
+    source: &'a Source,
+    recipe: &'a Recipe,
+    git: &'a Git,
+    registry: &'a Registry,
+    subject: &'a Subject,
+    version: Version,
+    content: Tag,
+    say: &'a Say,
+}
+
+/// Gives the version of a checkout its image and its tags, and answers the version.
+///
+/// # Errors
+///
+/// Nothing is lost by any of them: a put that is run again continues where this one ended.
+pub async fn put(request: PutRequest, edge: &Edge, say: &Say) -> Result<Answer, Error> {
+    let started = Instant::now();
+    let PutRequest { source, params } = request;
+    let artifacts = edge.directory()?;
+    let work = workplace(edge)?;
+    let recipe = Recipe::new(source.git.uri.repository(), &source.build, &source.registry.tag_prefix);
+    let git = Git::open(&source.git, &work.path().join("repository"), &edge.programs, say).await?;
+
+    let subject = Subject::read(&source, &params, &recipe, &git, artifacts, say).await?;
+    let repository = details::repository(&source.registry, recipe.details.as_ref(), subject.details())?;
+    let registry = Registry::new(&repository, &source.registry, say)?;
+    let content = content_tag(&recipe.tag_prefix, subject.inputs());
+    // The registry answers while git tells the history.
+    let (version, found) =
+        tokio::try_join!(subject.version(&git, &recipe), built_image(&registry, &content, subject.inputs()))?;
+    let put = Put {
+        source: &source,
+        recipe: &recipe,
+        git: &git,
+        registry: &registry,
+        subject: &subject,
+        version,
+        content,
+        say,
+    };
+    say.line(format_args!(
+        "image: {} files, inputs {}, since commit {}",
+        subject.made_of.selection.files.len(),
+        version.inputs.short(),
+        version.commit.short()
+    ));
+    let tags = Tags::plan(&put, &params, artifacts, &edge.build).await?;
+    let (image, how) = match found {
+        Some(image) if params.rebuild == Rebuild::No => {
+            let how = format!("reused: {}", first_build(&image));
+            say.line(format_args!("image: {} is there, {}; nothing to build", put.content, first_build(&image)));
+            (image, how)
+        }
+        found => {
+            if found.is_some() {
+                say.line("image: built again, as `params.rebuild` says; workers that have fetched this version keep the old bytes");
+            }
+            let commit = git.commit(version.commit).await?;
+            (build::build(&put, &params, &edge.build, &commit, work.path()).await?, "built".to_owned())
+        }
+    };
+    let written = tags.write(&put, &image).await?;
+    let commit = git.commit(version.commit).await?;
+    say.line(format_args!("put: done in {:.2} s", started.elapsed().as_secs_f64()));
+    Ok(answer(&put, &commit, &image, &written, how))
+}
+
+/// The image of a content tag. What is there and is not labelled with these inputs is no image of them: a
+/// tombstone that a stopped reaper left, for one.
+async fn built_image(
+    registry: &Registry,
+    content: &Tag,
+    inputs: crate::names::InputsId,
+) -> Result<Option<Image>, Error> {
+    let image = match registry.image(At::Tag(content)).await {
+        Err(RegistryError::NotAnImage { .. }) => None,
+        answer => answer?,
+    };
+    Ok(image.filter(|image| image.label(labels::INPUTS) == Some(&inputs.to_string())))
+}
+
+fn answer(put: &Put<'_>, commit: &CommitFacts, image: &Image, tags: &[Tag], how: String) -> Answer {
+    let mut facts = Facts::new(&put.version, Some(&put.subject.branch), Some(commit));
+    facts.add_image(put.registry.repository(), &put.content, image);
+    facts.add_tags(tags);
+    facts.add("built", how);
+    Answer { version: put.version, metadata: facts.into_metadata() }
+}
+
+/// A path below the artifacts, as a param names it.
+fn artifact_path(artifacts: &Path, key: &'static str, path: &str) -> Result<std::path::PathBuf, StepError> {
+    let outside = || StepError::Outside { key, path: path.to_owned() };
+    let relative: crate::names::GitPath = path.parse().map_err(|_| outside())?;
+    if relative.as_bytes().is_empty() {
+        return Err(outside());
+    }
+    Ok(artifacts.join(relative.to_os_path()))
+}

@@ -1,0 +1,194 @@
+//! Builds the image, and brings it to the registry under its content tag.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::clients::context::{Context, ContextEntry, ContextKind, Share};
+use crate::clients::engine::{Build, Engine};
+use crate::clients::git::{CommitFacts, Git};
+use crate::clients::registry::{At, Image};
+use crate::commands::StepError;
+use crate::commands::facts::{self, labels};
+use crate::commands::put::subject::{Described, Subject};
+use crate::commands::put::{Put, built_image};
+use crate::decide::inputs::{Mode, modes};
+use crate::decide::tags::expand_build_variables;
+use crate::error::Error;
+use crate::names::{GitPath, ObjectId};
+use crate::request::{PutParams, Rebuild};
+
+/// The first line of a git-lfs pointer. Fact: the git-lfs specification, "The Pointer".
+const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/v1";
+
+/// Builds, and pushes to the content tag, unless somebody else was quicker: then theirs is the image.
+pub async fn build(
+    put: &Put<'_>,
+    params: &PutParams,
+    variables: &BTreeMap<String, String>,
+    commit: &CommitFacts,
+    work: &Path,
+) -> Result<Image, Error> {
+    let engine = Engine::connect(put.source.engine.as_ref()).await?;
+    put.say.line(format_args!("engine: {}", engine.describe()));
+    let root = match &put.subject.checkout {
+        Some(checkout) => checkout.root().to_owned(),
+        None => lay_out(put.git, put.subject, &work.join("files")).await?,
+    };
+    let context = context(put, &root)?;
+    let selection = &put.subject.made_of.selection;
+    let read = |path: &GitPath| {
+        let path = root.join(path.to_os_path());
+        std::fs::read(&path).map_err(|source| StepError::File { what: "read", path, source })
+    };
+    let dockerfile = read(&selection.dockerfile)?;
+    let ignore_file = selection.ignore_file.as_ref().map(read).transpose()?;
+    let labels = labels(put, params, variables, commit);
+    let registry = put.registry.repository();
+    let credentials: Vec<_> = put
+        .source
+        .registry
+        .credentials
+        .iter()
+        .map(|credentials| (registry.registry().to_owned(), credentials.clone()))
+        .collect();
+    let build = Build {
+        reference: &registry.with_tag(&put.content),
+        credentials: &credentials,
+        context: Arc::new(context),
+        dockerfile: &dockerfile,
+        dockerfile_name: &file_name(&selection.dockerfile),
+        dockerignore: ignore_file.as_deref(),
+        target: put.recipe.target.as_deref(),
+        args: &put.recipe.args,
+        labels: &labels,
+        platform: Some(&put.recipe.platform),
+        shared_key: &format!("{}:{}{}", put.recipe.repository, put.recipe.tag_prefix, put.recipe.dockerfile),
+    };
+    let built = engine.build(&build, put.say).await?;
+    // Somebody else may have built the same inputs meanwhile: the content tag is written once.
+    if params.rebuild == Rebuild::No {
+        if let Some(image) = built_image(put.registry, &put.content, put.version.inputs).await? {
+            put.say.line(format_args!(
+                "push: {} came to exist meanwhile; that image is used, ours is dropped",
+                put.content
+            ));
+            engine.discard(&built).await?;
+            return Ok(image);
+        }
+    }
+    let pushed = engine.push(&built, put.say).await?;
+    let image = built_image(put.registry, &put.content, put.version.inputs)
+        .await?
+        .ok_or_else(|| StepError::TagMoved { repository: registry.clone(), tag: put.content.clone() })?;
+    let digest = image.manifest.digest;
+    if digest == pushed {
+        put.say.line(format_args!("push: {}:{} is {digest}, {}", registry, put.content, facts::size(image.size())));
+    } else {
+        put.say.line(format_args!("push: another put of the same inputs was later; its image {digest} is used"));
+    }
+    Ok(image)
+}
+
+/// Lays out what counts of a commit that no artifact holds.
+async fn lay_out(git: &Git, subject: &Subject, into: &Path) -> Result<PathBuf, Error> {
+    let counted: Vec<GitPath> = subject.made_of.selection.files.keys().cloned().collect();
+    std::fs::create_dir(into).map_err(|source| StepError::File { what: "make", path: into.to_owned(), source })?;
+    git.lay_out(subject.commit, Some(&counted), into).await?;
+    let is_pointer = |path: &&GitPath| {
+        use std::io::Read as _;
+        let mut start = [0; LFS_POINTER.len()];
+        let path = into.join(path.to_os_path());
+        path.symlink_metadata().is_ok_and(|metadata| metadata.is_file())
+            && std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok()
+            && start == LFS_POINTER
+    };
+    let files: Vec<GitPath> = counted.iter().filter(is_pointer).cloned().collect();
+    if files.is_empty() { Ok(into.to_owned()) } else { Err(StepError::LfsPointers { files }.into()) }
+}
+
+/// Everything below the context: what counts is served, of the rest only the paths are known.
+fn context(put: &Put<'_>, root: &Path) -> Result<Context, Error> {
+    let made_of = &put.subject.made_of;
+    let paths: BTreeMap<GitPath, Mode> = match &put.subject.checkout {
+        Some(checkout) => checkout.list()?.into_iter().filter_map(|(path, file)| Some((path, file.mode?))).collect(),
+        None => modes(&made_of.tree),
+    };
+    let mut entries = Vec::new();
+    for (path, mode) in paths {
+        let Some(relative) = path.relative_to(&put.recipe.context) else { continue };
+        let on_disk = root.join(path.to_os_path());
+        let share = if made_of.selection.files.contains_key(&path) { Share::Counted } else { Share::Beyond };
+        let kind = match (share, mode) {
+            (Share::Counted, Mode::File | Mode::Executable) => {
+                ContextKind::File { executable: mode == Mode::Executable, size: size_on_disk(&on_disk)? }
+            }
+            (Share::Counted, Mode::Symlink) => ContextKind::Symlink { target: link(&on_disk)? },
+            // Never served: only the path matters.
+            (Share::Counted, Mode::Submodule) | (Share::Beyond, _) => ContextKind::File { executable: false, size: 0 },
+        };
+        let id = made_of.tree.get(&path).map_or(ObjectId::from_bytes([0; 20]), |entry| entry.id);
+        entries.push(ContextEntry { path: relative, kind, id, share, on_disk });
+    }
+    Ok(Context::new(entries))
+}
+
+fn size_on_disk(path: &Path) -> Result<u64, StepError> {
+    let metadata = path.symlink_metadata();
+    Ok(metadata.map_err(|source| StepError::File { what: "read", path: path.to_owned(), source })?.len())
+}
+
+fn link(path: &Path) -> Result<Vec<u8>, StepError> {
+    use std::os::unix::ffi::OsStringExt as _;
+    let target = std::fs::read_link(path);
+    let target = target.map_err(|source| StepError::File { what: "read", path: path.to_owned(), source })?;
+    Ok(target.into_os_string().into_vec())
+}
+
+fn file_name(path: &GitPath) -> String {
+    path.parts().last().map_or_else(|| "Dockerfile".to_owned(), |name| String::from_utf8_lossy(name).into_owned())
+}
+
+/// The labels of the image: the user's, those of `image.details`, those of the params, and ours, which win.
+fn labels(
+    put: &Put<'_>,
+    params: &PutParams,
+    variables: &BTreeMap<String, String>,
+    commit: &CommitFacts,
+) -> BTreeMap<String, String> {
+    let details = put.subject.details();
+    let mut all = put.recipe.labels.clone();
+    all.extend(details.labels.clone());
+    all.extend(params.labels.iter().map(|(name, text)| (name.clone(), expand_build_variables(text, variables))));
+    let title = details
+        .name
+        .clone()
+        .unwrap_or_else(|| put.registry.repository().name().rsplit('/').next().unwrap_or_default().to_owned());
+    let address = format!("https://{}", put.recipe.repository);
+    let described = match put.subject.described {
+        Described::ByGit => put.version.commit.to_string(),
+        // What lies in the checkout is more than its commit.
+        Described::ByContent => format!("{}-dirty", put.version.commit),
+    };
+    let ours = [
+        (labels::INPUTS, Some(put.version.inputs.to_string())),
+        (labels::COMMIT, Some(put.version.commit.to_string())),
+        (labels::REPOSITORY, Some(put.recipe.repository.to_string())),
+        (labels::CREATED, Some(commit.commit_date.to_string())),
+        (labels::REVISION, Some(described)),
+        (labels::SOURCE, Some(address.clone())),
+        (labels::URL, Some(address)),
+        (labels::VERSION, details.version.as_ref().map(ToString::to_string)),
+        (labels::TITLE, Some(title)),
+        (labels::REF_NAME, Some(put.subject.branch.to_string())),
+    ];
+    all.extend(ours.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+    all
+}
+
+impl Put<'_> {
+    /// The image of a tag of this repository, when there is one.
+    pub(super) async fn image(&self, tag: &crate::names::Tag) -> Result<Option<Image>, Error> {
+        Ok(self.registry.image(At::Tag(tag)).await?)
+    }
+}

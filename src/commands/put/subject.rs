@@ -1,0 +1,263 @@
+//! What a put is about: a commit, what its image is made of, and whether the files lie as git has them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use crate::clients::checkout::Checkout;
+use crate::clients::git::{Depth, Git, GitError, Tip, Want};
+use crate::commands::StepError;
+use crate::commands::history::{FIRST_DEPTH, History};
+use crate::commands::inputs::{self, MadeOf};
+use crate::commands::put::artifact_path;
+use crate::concourse::Version;
+use crate::decide::inputs::{Asked, Entry, Mode, Recipe, Selection, Tree, digest, select};
+use crate::decide::versions::{State, version_at};
+use crate::details::Details;
+use crate::error::Error;
+use crate::names::{Branch, CommitId, GitPath, InputsId};
+use crate::request::{Announce, PutParams, Source};
+use crate::say::Say;
+
+/// The most that is read of a Dockerfile, an ignore file or a details file.
+const TEXT_BYTES: u64 = 8 * 1024 * 1024;
+
+/// What a put is about.
+pub struct Subject {
+    /// HEAD of the checkout, or the branch's tip.
+    pub commit: CommitId,
+    /// The branch of the resource.
+    pub branch: Branch,
+    /// Where the branch is on the remote.
+    pub remote: Remote,
+    /// What the image is made of, as it lies.
+    pub made_of: MadeOf,
+    /// Whether git describes it.
+    pub described: Described,
+    /// The checkout; `None`: nothing of the commit is laid out yet.
+    pub checkout: Option<Checkout>,
+}
+
+/// Where the branch is on the remote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Remote {
+    /// There.
+    Tip(Tip),
+    /// The remote has no such branch any more.
+    Gone,
+}
+
+/// Whether git describes what the image is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Described {
+    /// It does: the version is a function of git.
+    ByGit,
+    /// Files differ from their commit, and `only_built` allows it.
+    ByContent,
+}
+
+impl Subject {
+    /// Reads git, and the checkout when one is named.
+    pub async fn read(
+        source: &Source,
+        params: &PutParams,
+        recipe: &Recipe,
+        git: &Git,
+        artifacts: &Path,
+        say: &Say,
+    ) -> Result<Self, Error> {
+        let Some(name) = &params.source else {
+            let tip = tip(git, recipe, source.git.branch.as_ref()).await?;
+            git.fetch(&Want::Branch(tip.branch.clone()), Depth::Commits(FIRST_DEPTH)).await?;
+            say.line(format_args!(
+                "git: no `params.source`: putting {}, the tip of {} of {}",
+                tip.commit.short(),
+                tip.branch,
+                source.git.uri.repository()
+            ));
+            let made_of = inputs::of_commit(git, recipe, tip.commit).await?;
+            refuse_submodules(&made_of)?;
+            return Ok(Self {
+                commit: tip.commit,
+                branch: tip.branch.clone(),
+                remote: Remote::Tip(tip),
+                made_of,
+                described: Described::ByGit,
+                checkout: None,
+            });
+        };
+        let checkout = open(artifacts, name)?;
+        git.borrow(&checkout).await?;
+        let commit = checkout.head();
+        // The remote answers while the files are hashed.
+        let (remote, (made_of, described)) = tokio::try_join!(
+            remote(git, recipe, source.git.branch.as_ref()),
+            of_checkout(source, recipe, git, &checkout, name, say)
+        )?;
+        refuse_submodules(&made_of)?;
+        let branch = match (&remote, &source.git.branch) {
+            (_, Some(branch)) => branch.clone(),
+            (Remote::Tip(tip), None) => tip.branch.clone(),
+            (Remote::Gone, None) => unreachable!("only a branch that was named can be gone"),
+        };
+        say.line(format_args!(
+            "git: putting {} of artifact `{name}` for branch {branch}{}",
+            commit.short(),
+            place(&remote, commit)
+        ));
+        Ok(Self { commit, branch, remote, made_of, described, checkout: Some(checkout) })
+    }
+
+    /// The digest of everything that the image is made of.
+    pub fn inputs(&self) -> InputsId {
+        self.made_of.id
+    }
+
+    /// What `image.details` says.
+    pub fn details(&self) -> &Details {
+        &self.made_of.selection.details
+    }
+
+    /// The version: for what git describes, with the commit that brought the inputs; else with HEAD.
+    pub async fn version(&self, git: &Git, recipe: &Recipe) -> Result<Version, Error> {
+        if self.described == Described::ByContent {
+            return Ok(Version { commit: self.commit, inputs: self.inputs() });
+        }
+        let mut history = History::read(git, recipe, self.want(), self.commit).await?;
+        history.tell(self.commit, self.state());
+        let version = match history.ask(|known| version_at(&known.line, &known.states)).await {
+            Ok(version) => version,
+            Err(Error::Git(source)) => return Err(StepError::NoHistory { commit: self.commit, source }.into()),
+            Err(error) => return Err(error),
+        };
+        version
+            .ok_or_else(|| StepError::NoVersion { commit: self.commit, dockerfile: recipe.dockerfile.clone() }.into())
+    }
+
+    /// What is fetched to see the history of the commit.
+    pub fn want(&self) -> Want {
+        match &self.remote {
+            Remote::Tip(tip) if tip.commit == self.commit => Want::Branch(tip.branch.clone()),
+            Remote::Tip(_) | Remote::Gone => Want::Commit(self.commit),
+        }
+    }
+
+    /// What the decisions on versions need to know of the commit.
+    pub fn state(&self) -> State {
+        State::Image { inputs: self.made_of.id, selector: self.made_of.selection.selector.clone() }
+    }
+}
+
+fn place(remote: &Remote, commit: CommitId) -> String {
+    match remote {
+        Remote::Tip(tip) if tip.commit == commit => ", its tip".to_owned(),
+        Remote::Tip(tip) => format!(", whose tip is {}", tip.commit.short()),
+        Remote::Gone => ", which the remote does not have any more".to_owned(),
+    }
+}
+
+/// Where the branch is. The default branch is asked for only where VERSION may need it.
+async fn tip(git: &Git, recipe: &Recipe, branch: Option<&Branch>) -> Result<Tip, GitError> {
+    match recipe.details {
+        Some(_) => git.tip_and_default_branch(branch).await,
+        None => git.tip(branch).await,
+    }
+}
+
+async fn remote(git: &Git, recipe: &Recipe, branch: Option<&Branch>) -> Result<Remote, Error> {
+    match tip(git, recipe, branch).await {
+        Ok(tip) => Ok(Remote::Tip(tip)),
+        Err(GitError::NoBranch { .. }) => Ok(Remote::Gone),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn open(artifacts: &Path, name: &str) -> Result<Checkout, Error> {
+    let path = artifact_path(artifacts, "params.source", name)?;
+    if !path.is_dir() {
+        let entries = std::fs::read_dir(artifacts).map_err(|source| StepError::File {
+            what: "list",
+            path: artifacts.to_owned(),
+            source,
+        })?;
+        let mut there: Vec<String> =
+            entries.flatten().map(|entry| format!("`{}`", entry.file_name().to_string_lossy())).collect();
+        there.sort();
+        return Err(StepError::NoSuchArtifact { name: name.to_owned(), there }.into());
+    }
+    Ok(Checkout::open(&path)?)
+}
+
+/// What the image of a checkout is made of: what git says, when the files lie as git has them.
+async fn of_checkout(
+    source: &Source,
+    recipe: &Recipe,
+    git: &Git,
+    checkout: &Checkout,
+    name: &str,
+    say: &Say,
+) -> Result<(MadeOf, Described), Error> {
+    let listed = checkout.list()?;
+    let on_disk = listed.iter().filter_map(|(path, file)| Some((path.clone(), file.mode?))).collect();
+    let selection = select_on_disk(recipe, checkout, &on_disk)?;
+    // The commit may have no usable Dockerfile where the checkout has one.
+    let (tree, counted_by_git) = match inputs::of_commit(git, recipe, checkout.head()).await {
+        Ok(made_of) => {
+            let counted = made_of.selection.files.keys().cloned().collect();
+            (made_of.tree, counted)
+        }
+        Err(Error::Inputs(_)) => (git.tree(checkout.head()).await?, BTreeSet::new()),
+        Err(error) => return Err(error),
+    };
+    let counted = selection.files.keys().cloned().chain(counted_by_git).collect();
+    let differences = checkout.compare(git, &tree, &counted).await?;
+    if !differences.pointers.is_empty() {
+        return Err(StepError::LfsPointers { files: differences.pointers }.into());
+    }
+    if differences.is_clean() {
+        let id = digest(recipe, &selection, &tree);
+        return Ok((MadeOf { tree, selection, id }, Described::ByGit));
+    }
+    let error = StepError::NotAsCommitted {
+        artifact: name.to_owned(),
+        commit: checkout.head(),
+        changed: differences.modified,
+        missing: differences.missing,
+        unknown: differences.untracked,
+    };
+    if source.announce == Announce::All {
+        return Err(error.into());
+    }
+    say.line(format_args!("git: {error}"));
+    say.line("git: `only_built` is set: the version stands for the files as they lie");
+    let counted: Vec<GitPath> = selection.files.keys().cloned().collect();
+    let hashes = checkout.hash(counted).await?;
+    let entries =
+        hashes.into_iter().filter_map(|(path, id)| Some((path.clone(), Entry { mode: *on_disk.get(&path)?, id })));
+    let tree: Tree = entries.collect();
+    let id = digest(recipe, &selection, &tree);
+    Ok((MadeOf { tree, selection, id }, Described::ByContent))
+}
+
+fn select_on_disk(recipe: &Recipe, checkout: &Checkout, paths: &BTreeMap<GitPath, Mode>) -> Result<Selection, Error> {
+    let mut texts = BTreeMap::new();
+    loop {
+        match select(recipe, paths, &texts)? {
+            Asked::Known(selection) => return Ok(selection),
+            Asked::Need(wanted) => {
+                for path in wanted {
+                    let text = match paths.get(&path) {
+                        Some(Mode::Symlink) => checkout.link(&path)?,
+                        _ => checkout.read(&path, TEXT_BYTES)?.unwrap_or_default(),
+                    };
+                    texts.insert(path, text);
+                }
+            }
+        }
+    }
+}
+
+fn refuse_submodules(made_of: &MadeOf) -> Result<(), StepError> {
+    let is_submodule = |path: &&GitPath| made_of.tree.get(*path).is_some_and(|entry| entry.mode == Mode::Submodule);
+    let files: Vec<GitPath> = made_of.selection.files.keys().filter(is_submodule).cloned().collect();
+    if files.is_empty() { Ok(()) } else { Err(StepError::Submodules { files }) }
+}

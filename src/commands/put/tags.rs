@@ -1,0 +1,329 @@
+//! Sets the tags of an image, in the order that keeps `$BRANCH-latest` right whoever else puts at the same time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use futures_util::future::try_join_all;
+
+use crate::clients::git::{Depth, Want};
+use crate::clients::registry::{At, Image};
+use crate::commands::StepError;
+use crate::commands::facts::labels;
+use crate::commands::history::{FIRST_DEPTH, History};
+use crate::commands::put::subject::Remote;
+use crate::commands::put::{Put, artifact_path};
+use crate::concourse::Version;
+use crate::decide::tags::{
+    Ask, Latest, LineReading, NotOnBranch, Outcome, TagValues, Told, commit_tag, content_tag, latest_tag, user_tag,
+};
+use crate::decide::versions::{Since, versions_since};
+use crate::error::Error;
+use crate::names::{Digest, InputsId, Tag};
+use crate::request::PutParams;
+
+/// The tags that a put sets besides the content tag, known to be allowed before anything is built.
+pub struct Tags {
+    commit: Tag,
+    /// VERSION, on the default branch.
+    version: Option<Tag>,
+    users: Vec<Tag>,
+    latest: Tag,
+    /// Where the commit tag and the latest tag point to, as read before the build.
+    before: BTreeMap<Tag, Option<Digest>>,
+}
+
+impl Tags {
+    /// Reads which tags are wanted, and refuses those that cannot be had: before the build, which may be long.
+    pub async fn plan(
+        put: &Put<'_>,
+        params: &PutParams,
+        artifacts: &Path,
+        variables: &BTreeMap<String, String>,
+    ) -> Result<Self, Error> {
+        let prefix = &put.recipe.tag_prefix;
+        let details = put.subject.details();
+        let on_default =
+            matches!(&put.subject.remote, Remote::Tip(tip) if tip.default_branch.as_ref() == Some(&put.subject.branch));
+        let values = TagValues {
+            version: &put.version,
+            commit: put.subject.commit,
+            branch: &put.subject.branch,
+            details_version: details.version.as_ref(),
+            build: variables,
+        };
+        let user_tag = |key: &dyn Fn() -> String, template: &str| {
+            user_tag(prefix, template, &values).map_err(|source| StepError::UserTag { key: key(), source })
+        };
+        let version = match &details.version {
+            Some(version) if on_default => Some(user_tag(&|| "VERSION".to_owned(), version.as_str())?),
+            Some(version) => {
+                put.say.line(format_args!("tag: {version} is for the default branch only; left"));
+                None
+            }
+            None => None,
+        };
+        let mut users = Vec::new();
+        for (index, template) in params.tags.iter().enumerate() {
+            users.push(user_tag(&|| format!("params.tags[{index}]"), template)?);
+        }
+        if let Some(file) = &params.additional_tags {
+            let path = artifact_path(artifacts, "params.additional_tags", file)?;
+            let text =
+                std::fs::read_to_string(&path).map_err(|source| StepError::File { what: "read", path, source })?;
+            for template in text.split_whitespace() {
+                users.push(user_tag(&|| format!("params.additional_tags ({file})"), template)?);
+            }
+        }
+        let commit = commit_tag(prefix, put.version.commit);
+        let latest = latest_tag(prefix, &put.subject.branch);
+        let mut tags = Self { commit, version, users, latest, before: BTreeMap::new() };
+        tags.read_before(put).await?;
+        tags.refuse_taken_version(put).await?;
+        Ok(tags)
+    }
+
+    async fn read_before(&mut self, put: &Put<'_>) -> Result<(), Error> {
+        let tags: BTreeSet<&Tag> =
+            [&self.commit, &self.latest].into_iter().chain(&self.users).chain(&self.version).collect();
+        let read = tags.into_iter().map(async |tag| {
+            let found = put.registry.resolve(tag).await?;
+            Ok::<_, Error>((tag.clone(), found.map(|descriptor| descriptor.digest)))
+        });
+        self.before = try_join_all(read).await?.into_iter().collect();
+        Ok(())
+    }
+
+    /// VERSION is never moved.
+    async fn refuse_taken_version(&self, put: &Put<'_>) -> Result<(), Error> {
+        let (Some(tag), Some(details)) = (&self.version, &put.recipe.details) else { return Ok(()) };
+        if self.before.get(tag).is_none_or(Option::is_none) {
+            return Ok(());
+        }
+        let Some(image) = put.image(tag).await? else { return Ok(()) };
+        let theirs = image.label(labels::INPUTS);
+        if theirs == Some(&put.version.inputs.to_string()) {
+            return Ok(());
+        }
+        Err(StepError::VersionTaken {
+            repository: put.registry.repository().clone(),
+            tag: tag.clone(),
+            theirs: theirs.map(str::to_owned),
+            ours: put.version.inputs,
+            details: details.clone(),
+        }
+        .into())
+    }
+
+    /// Sets what does not point to the image already, the branch's tag last; answers the tags that point to it now.
+    pub async fn write(&self, put: &Put<'_>, image: &Image) -> Result<Vec<Tag>, Error> {
+        let mut ours = vec![put.content.clone()];
+        let mut written = self
+            .set(put, &self.commit, image, self.before.get(&self.commit).copied().flatten(), Owner::Checked)
+            .await?;
+        ours.push(self.commit.clone());
+        for tag in self.version.iter().chain(&self.users) {
+            let before = self.before.get(tag).copied().flatten();
+            written |= self.set(put, tag, image, before, Owner::Any).await?;
+            ours.push(tag.clone());
+        }
+        let (moved, points_here) = self.settle_latest(put, image).await?;
+        if points_here {
+            ours.push(self.latest.clone());
+        }
+        if written || moved {
+            self.keep_content(put, image).await?;
+        }
+        Ok(ours)
+    }
+
+    /// Points a tag to an image, unless it does so already; whether anything was written.
+    async fn set(
+        &self,
+        put: &Put<'_>,
+        tag: &Tag,
+        image: &Image,
+        before: Option<Digest>,
+        owner: Owner,
+    ) -> Result<bool, Error> {
+        let digest = image.manifest.digest;
+        if before == Some(digest) {
+            put.say.line(format_args!("tag: {tag} is there already"));
+            return Ok(false);
+        }
+        if before.is_some() && owner == Owner::Checked {
+            self.refuse_foreign(put, tag).await?;
+        }
+        put.registry.put_manifest(At::Tag(tag), &image.manifest).await?;
+        let now = put.registry.resolve(tag).await?.map(|descriptor| descriptor.digest);
+        if now != Some(digest) {
+            return Err(StepError::TagMoved { repository: put.registry.repository().clone(), tag: tag.clone() }.into());
+        }
+        put.say.line(format_args!("tag: {tag} {}", if before.is_some() { "moved" } else { "set" }));
+        Ok(true)
+    }
+
+    /// Two git repositories that share a registry repository must not move each other's tags.
+    async fn refuse_foreign(&self, put: &Put<'_>, tag: &Tag) -> Result<(), Error> {
+        let there = put.image(tag).await?;
+        let theirs = there.as_ref().and_then(|image| image.label(labels::REPOSITORY));
+        match theirs {
+            Some(theirs) if theirs != put.recipe.repository.as_str() => Err(StepError::Foreign {
+                repository: put.registry.repository().clone(),
+                tag: tag.clone(),
+                theirs: theirs.to_owned(),
+                ours: put.recipe.repository.clone(),
+            }
+            .into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Drives the rule of the branch's tag; whether the tag was written, and whether it points to our image.
+    async fn settle_latest(&self, put: &Put<'_>, image: &Image) -> Result<(bool, bool), Error> {
+        let mut rule = Latest::new(put.version);
+        let mut told = None;
+        let mut moved = false;
+        // What was read before a tag was written counts as fresh: the rule reads again after its own write.
+        let mut fresh = Some((put.subject.remote.clone(), self.before.get(&self.latest).copied().flatten()));
+        loop {
+            match rule.next(told.take()) {
+                Ask::ReadLine => {
+                    let remote = match &fresh {
+                        Some((remote, _)) => remote.clone(),
+                        None => self.read_remote(put).await?,
+                    };
+                    told = Some(Told::Line(self.read_line(put, &remote).await?));
+                }
+                Ask::ReadTags(wanted) => {
+                    let content = self.read_content(put, &wanted, image).await?;
+                    let latest = match fresh.take() {
+                        Some((_, before)) => before,
+                        None => put.registry.resolve(&self.latest).await?.map(|descriptor| descriptor.digest),
+                    };
+                    told = Some(Told::Tags { content, latest });
+                }
+                Ask::Write { version, digest } => {
+                    self.write_latest(put, image, &version, digest).await?;
+                    moved = true;
+                    told = Some(Told::Written);
+                }
+                Ask::Done(outcome) => return self.finish_latest(put, &outcome, moved),
+            }
+        }
+    }
+
+    async fn read_remote(&self, put: &Put<'_>) -> Result<Remote, Error> {
+        match put.git.tip(Some(&put.subject.branch)).await {
+            Ok(tip) => Ok(Remote::Tip(tip)),
+            Err(crate::clients::git::GitError::NoBranch { .. }) => Ok(Remote::Gone),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn read_line(&self, put: &Put<'_>, remote: &Remote) -> Result<LineReading, Error> {
+        let Remote::Tip(tip) = remote else { return Ok(LineReading::BranchGone) };
+        let want = Want::Branch(tip.branch.clone());
+        if !put.git.has(tip.commit).await? {
+            put.git.fetch(&want, Depth::Commits(FIRST_DEPTH)).await?;
+        }
+        let mut history = History::read(put.git, put.recipe, want, tip.commit).await?;
+        history.tell(put.subject.commit, put.subject.state());
+        let since = history.ask(|known| versions_since(&known.line, &known.states, put.subject.commit)).await?;
+        Ok(LineReading::Since(match since {
+            // An image that git does not describe is placed by the commit that it was built at.
+            Since::Versions { newer, own: _ } => Since::Versions { newer, own: Some(put.version) },
+            Since::NotOnLine => Since::NotOnLine,
+        }))
+    }
+
+    async fn read_content(
+        &self,
+        put: &Put<'_>,
+        wanted: &[InputsId],
+        image: &Image,
+    ) -> Result<BTreeMap<InputsId, Digest>, Error> {
+        let mut content = BTreeMap::new();
+        for &inputs in wanted {
+            if inputs == put.version.inputs {
+                content.insert(inputs, image.manifest.digest);
+                continue;
+            }
+            let tag = content_tag(&put.recipe.tag_prefix, inputs);
+            if let Some(found) = put.registry.resolve(&tag).await? {
+                content.insert(inputs, found.digest);
+            }
+        }
+        Ok(content)
+    }
+
+    async fn write_latest(&self, put: &Put<'_>, ours: &Image, version: &Version, digest: Digest) -> Result<(), Error> {
+        let before = put.registry.resolve(&self.latest).await?.map(|descriptor| descriptor.digest);
+        if digest == ours.manifest.digest {
+            self.set(put, &self.latest, ours, before, Owner::Checked).await?;
+            return Ok(());
+        }
+        // A newer version that is built, whose own put did not come to its tag.
+        let newer = put.registry.image(At::Digest(&digest)).await?;
+        if let Some(newer) = newer.filter(|image| image.label(labels::INPUTS) == Some(&version.inputs.to_string())) {
+            self.set(put, &self.latest, &newer, before, Owner::Checked).await?;
+        }
+        Ok(())
+    }
+
+    fn finish_latest(&self, put: &Put<'_>, outcome: &Outcome, moved: bool) -> Result<(bool, bool), Error> {
+        let tag = &self.latest;
+        let repository = || put.registry.repository().clone();
+        let says = |why: String| put.say.line(format_args!("tag: {tag} left: {why}"));
+        match outcome {
+            Outcome::Set => Ok((true, true)),
+            Outcome::Unchanged => {
+                if !moved {
+                    put.say.line(format_args!("tag: {tag} is there already"));
+                }
+                Ok((moved, true))
+            }
+            Outcome::Kept { newer } => {
+                says(format!(
+                    "the branch has a newer image, of {} (inputs {}); ours is of {}",
+                    newer.commit.short(),
+                    newer.inputs.short(),
+                    put.version.commit.short()
+                ));
+                Ok((moved, false))
+            }
+            Outcome::NotOnBranch { why } => {
+                says(match why {
+                    NotOnBranch::BranchGone => format!("branch {} is gone from the remote", put.subject.branch),
+                    NotOnBranch::NotOnLine => format!(
+                        "{} is not on the first-parent line of branch {} (a force push, or the checkout of another branch)",
+                        put.subject.commit.short(),
+                        put.subject.branch
+                    ),
+                });
+                Ok((moved, false))
+            }
+            Outcome::ContentGone => {
+                Err(StepError::ContentGone { repository: repository(), tag: put.content.clone() }.into())
+            }
+            Outcome::Unsettled { rounds } => {
+                Err(StepError::Unsettled { repository: repository(), tag: tag.clone(), rounds: *rounds }.into())
+            }
+        }
+    }
+
+    /// Reads the content tag once more, and sets it again when it is gone: a reaper may have judged it before our tags were there.
+    async fn keep_content(&self, put: &Put<'_>, image: &Image) -> Result<(), Error> {
+        if put.registry.resolve(&put.content).await?.is_none() {
+            put.registry.put_manifest(At::Tag(&put.content), &image.manifest).await?;
+            put.say.line(format_args!("tag: {} was removed meanwhile; set again", put.content));
+        }
+        Ok(())
+    }
+}
+
+/// Whether a tag may only be moved when its image is this git repository's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Checked,
+    Any,
+}

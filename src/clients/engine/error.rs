@@ -65,6 +65,16 @@ pub enum EngineError {
         /// The path, relative to the context.
         path: String,
     },
+    /// A path that COPY --from or RUN --mount names is not in the stage or image that it names.
+    #[error("cannot build {reference}: {step} needs {path:?}, which is not there")]
+    MissingInStage {
+        /// The image.
+        reference: String,
+        /// The step as the log names it.
+        step: String,
+        /// The path in the other stage.
+        path: String,
+    },
     /// The Dockerfile cannot be read as one.
     #[error("cannot build {reference}: the Dockerfile has an error{}", at_line(*line))]
     Dockerfile {
@@ -162,7 +172,7 @@ pub enum EngineError {
         path: GitPath,
     },
     /// The registry, or the engine itself, refused the push.
-    #[error("the engine cannot push {reference}: {why}")]
+    #[error("cannot push {reference} by the engine: the image {why}")]
     Push {
         /// The image.
         reference: String,
@@ -249,6 +259,7 @@ impl EngineError {
             Self::MissingSource { .. } => {
                 "check the path and the ignore file; a file that an earlier task made is not in git, so add it to the repository or make it in the Dockerfile"
             }
+            Self::MissingInStage { .. } => "check the path in the stage or image that `--from` names",
             Self::Dockerfile { .. } => return None,
             Self::UnknownStage { .. } => "`source.build.target` must be a name that stands after AS in a FROM line",
             Self::Base { why, .. } | Self::Syntax { why, .. } => match why {
@@ -307,24 +318,39 @@ pub(super) fn of_build(message: &str, failed: &Failed<'_>) -> EngineError {
         let step = step.unwrap_or_else(|| "a step".to_owned());
         return EngineError::Run { reference, step, exit_code, source };
     }
-    let parse_error = "ockerfile parse error";
-    if words.contains(parse_error) {
+    if ["ockerfile parse error", "Dockerfile cannot be empty"].iter().any(|text| words.contains(text)) {
         return EngineError::Dockerfile { reference, line: number_after(words, "line "), source };
     }
     if words.contains("failed to reach build target") || words.contains("target stage") {
         let target = failed.target.unwrap_or("").to_owned();
         return EngineError::UnknownStage { reference, target };
     }
-    if let Some(base) = failed.step.and_then(|step| step.strip_prefix("[internal] load metadata for ")) {
-        return EngineError::Base { reference, base: base.to_owned(), why: refusal(words), source };
+    if let Some(base) = failed.step.and_then(base_of) {
+        return EngineError::Base { reference, base, why: refusal(words), source };
     }
     if let Some(frontend) = failed.step.and_then(frontend_of) {
         return EngineError::Syntax { reference, frontend, why: refusal(words), source };
     }
-    if let (Some(path), Some(step)) = (missing_path(words), &step) {
-        return EngineError::MissingSource { reference, step: step.clone(), path };
-    }
+    let step = match (step, missing_path(words), missing_below(words)) {
+        // The same words for both: a path of the context, or of another stage.
+        (Some(step), Some(path), _) if step.contains("--from=") => {
+            return EngineError::MissingInStage { reference, step, path };
+        }
+        (Some(step), Some(path), _) => return EngineError::MissingSource { reference, step, path },
+        (Some(step), None, Some(path)) => return EngineError::MissingInStage { reference, step, path },
+        (step, ..) => step,
+    };
     EngineError::Build { reference, step, source }
+}
+
+/// The image of `[internal] load metadata for X`, `FROM X` and `[stage 1/2] FROM X@sha256:…`.
+fn base_of(step: &str) -> Option<String> {
+    if let Some(base) = step.strip_prefix("[internal] load metadata for ") {
+        return Some(base.to_owned());
+    }
+    let instruction = if step.starts_with('[') { step.split_once("] ")?.1 } else { step };
+    let base = instruction.strip_prefix("FROM ")?;
+    Some(base.split_once('@').map_or(base, |(name, _)| name).to_owned())
 }
 
 fn frontend_of(step: &str) -> Option<String> {
@@ -341,6 +367,13 @@ fn missing_path(words: &str) -> Option<String> {
     let (path, rest) = rest.split_once('"')?;
     let missing = rest.trim_start_matches(':').trim_start().starts_with("not found");
     missing.then(|| path.trim_start_matches('/').to_owned())
+}
+
+/// The path of `lstat …/merged/path: no such file or directory`; what is before it is the engine's own.
+fn missing_below(words: &str) -> Option<String> {
+    let (before, _) = words.split_once(": no such file or directory")?;
+    let (_, path) = before.split_once("/merged/")?;
+    Some(path.to_owned())
 }
 
 /// What a registry did, told from the engine's words.
@@ -386,4 +419,122 @@ fn without_wrapping(message: &str) -> &str {
 /// The digest in the engine's last word of a push: `tag: digest: sha256:… size: 1234`.
 pub(super) fn pushed_digest(status: &str) -> Option<Digest> {
     status.split_once("digest: ")?.1.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error as _;
+
+    #[test]
+    fn the_words_of_the_engine_become_an_error_that_says_what_to_do() {
+        let load = "[internal] load metadata for r.example/base:1";
+        for (step, words, message, cause) in [
+            (
+                "[2/2] RUN make",
+                "failed to solve with frontend dockerfile.v0: failed to solve with frontend gateway.v0: rpc error: code = Unknown desc = executor failed running [/bin/sh -c make]: exit code: 42",
+                "cannot build r/a:1: [2/2] RUN make ended with exit code 42",
+                "executor failed running [/bin/sh -c make]: exit code: 42",
+            ),
+            (
+                "[2/2] RUN make",
+                "failed to solve: process \"/bin/sh -c make\" did not complete successfully: exit code: 2",
+                "cannot build r/a:1: [2/2] RUN make ended with exit code 2",
+                "process \"/bin/sh -c make\" did not complete successfully: exit code: 2",
+            ),
+            (
+                "[2/2] COPY nosuch /c",
+                "failed to compute cache key: \"/nosuch\" not found: not found",
+                "cannot build r/a:1: [2/2] COPY nosuch /c needs \"nosuch\", which is not in the build context",
+                "",
+            ),
+            (
+                "[2/2] COPY nosuch /c",
+                "failed to compute cache key: failed to calculate checksum of ref a::b: \"/nosuch\": not found",
+                "cannot build r/a:1: [2/2] COPY nosuch /c needs \"nosuch\", which is not in the build context",
+                "",
+            ),
+            (
+                "[stage-1 2/2] COPY --from=x /nope /b",
+                "failed to compute cache key: \"/nope\" not found: not found",
+                "cannot build r/a:1: [stage-1 2/2] COPY --from=x /nope /b needs \"nope\", which is not there",
+                "",
+            ),
+            (
+                "[stage-1 2/2] COPY --from=x /nope /b",
+                "lstat /var/lib/docker/overlay2/f55b/merged/nope: no such file or directory",
+                "cannot build r/a:1: [stage-1 2/2] COPY --from=x /nope /b needs \"nope\", which is not there",
+                "",
+            ),
+            (
+                "",
+                "dockerfile parse error line 2: unknown instruction: FOO",
+                "cannot build r/a:1: the Dockerfile has an error in line 2",
+                "dockerfile parse error line 2: unknown instruction: FOO",
+            ),
+            (
+                "",
+                "the Dockerfile cannot be empty",
+                "cannot build r/a:1: the Dockerfile has an error",
+                "the Dockerfile cannot be empty",
+            ),
+            (
+                "",
+                "failed to reach build target nosuch in Dockerfile",
+                "cannot build r/a:1: the Dockerfile has no stage \"nosuch\"",
+                "",
+            ),
+            (
+                load,
+                "r.example/base:1: not found",
+                "cannot build r/a:1: base image r.example/base:1 was not found",
+                "r.example/base:1: not found",
+            ),
+            (
+                load,
+                "pulling from host r.example failed with status code [manifests 1]: 401 Unauthorized",
+                "cannot build r/a:1: base image r.example/base:1 was refused by its registry",
+                "pulling from host r.example failed with status code [manifests 1]: 401 Unauthorized",
+            ),
+            (
+                load,
+                "failed to do request: Head \"https://r.example/v2/base/manifests/1\": x509: certificate signed by unknown authority",
+                "cannot build r/a:1: base image r.example/base:1 is at a registry that the engine does not trust",
+                "failed to do request: Head \"https://r.example/v2/base/manifests/1\": x509: certificate signed by unknown authority",
+            ),
+            (
+                "[x 1/2] FROM r.example/no:1@sha256:00",
+                "failed to load cache key: dial tcp 192.0.2.1:443: i/o timeout",
+                "cannot build r/a:1: base image r.example/no:1 is at a registry that the engine cannot reach",
+                "failed to load cache key: dial tcp 192.0.2.1:443: i/o timeout",
+            ),
+            (
+                "resolve image config for r.example/fe:1",
+                "r.example/fe:1: not found",
+                "cannot build r/a:1: the `# syntax` image r.example/fe:1 was not found",
+                "r.example/fe:1: not found",
+            ),
+            (
+                "[2/2] COPY a /",
+                "write /var/lib/docker/tmp/x: no space left on device",
+                "cannot build r/a:1: the disk of the engine is full",
+                "write /var/lib/docker/tmp/x: no space left on device",
+            ),
+            ("[2/2] ADD a /", "something new", "cannot build r/a:1: [2/2] ADD a / failed", "something new"),
+            ("", "something new", "cannot build r/a:1", "something new"),
+        ] {
+            let step = (!step.is_empty()).then_some(step);
+            let error = of_build(words, &Failed { reference: "r/a:1", step, target: Some("nosuch") });
+            assert_eq!(error.to_string(), message, "{words}");
+            assert_eq!(error.source().map(ToString::to_string).unwrap_or_default(), cause, "{words}");
+        }
+    }
+
+    #[test]
+    fn the_digest_of_a_push_is_in_its_last_words() {
+        let hex = "5efdb26d2b73b8cf202aeae5770e33afbd2cfc8b191ecb967b083cf46fe075a1";
+        let digest = pushed_digest(&format!("inputs-1: digest: sha256:{hex} size: 946"));
+        assert_eq!(digest.map(|digest| digest.hex()).as_deref(), Some(hex));
+        assert_eq!(pushed_digest("Layer already exists"), None);
+    }
 }

@@ -56,14 +56,14 @@ impl Files {
     pub(super) fn new(context: Arc<Context>, name: &str, dockerfile: &[u8], dockerignore: Option<&[u8]>) -> Self {
         let mut files = vec![(GitPath::new(name), Bytes::copy_from_slice(dockerfile))];
         if let Some(rules) = dockerignore {
-            // The engine takes an empty file for none and would look into the context.
+            // The engine takes an empty file for none, and would go by the one in the context.
             let rules: &[u8] = if rules.is_empty() { b"#\n" } else { rules };
             files.push((GitPath::new(format!("{name}.dockerignore")), Bytes::copy_from_slice(rules)));
         }
         Self { context, dockerfile: files, sent_bytes: Arc::default(), fault: Arc::default() }
     }
 
-    /// How many bytes of files were sent so far.
+    /// How many bytes of the context's files were sent so far.
     pub(super) fn sent_bytes(&self) -> u64 {
         self.sent_bytes.load(Ordering::Relaxed)
     }
@@ -86,7 +86,15 @@ impl Files {
             files.sort();
             return with_directories(files.into_iter().map(|(path, bytes)| memory_item(path, bytes)));
         }
-        let entries = wanted.of(&self.context);
+        let mut entries = wanted.of(&self.context);
+        // The engine always looks for the ignore file here too, and drops it for the one beside the Dockerfile. That is no
+        // use of it: a COPY of it asks once more, by the inputs' rules.
+        if wanted.followed == [b".dockerignore"] {
+            entries.retain(|entry| match entry.share {
+                Share::Counted => true,
+                Share::Beyond => false,
+            });
+        }
         let beyond: Vec<GitPath> = entries
             .iter()
             .filter(|entry| match entry.share {
@@ -183,7 +191,7 @@ fn memory_item(path: &GitPath, bytes: &Bytes) -> Item {
 
 /// The time of an entry with this content, in nanoseconds: another content has another time, but for one case in 2^58.
 ///
-/// Seconds take part too, because layers keep only those. All times lie in nine years from the first second on.
+/// Seconds take part too, because layers keep only those. All times lie within ten years from the first second on.
 fn time_of(id: &ObjectId) -> i64 {
     let mut first = [0; 8];
     first.copy_from_slice(&id.as_bytes()[..8]);
@@ -245,9 +253,7 @@ impl Sync {
             }
         };
         let write = async move {
-            let mut stats = Vec::with_capacity(self.items.len());
-            stats.extend(self.items.iter().map(|item| Some(item.stat.clone())));
-            for stat in stats.into_iter().chain([None]) {
+            for stat in self.items.iter().map(|item| Some(item.stat.clone())).chain([None]) {
                 self.send(Packet { stat, ..packet(PacketType::PacketStat) }).await?;
             }
             while let Some(wish) = wished.recv().await {
@@ -295,9 +301,9 @@ impl Sync {
                         return None;
                     }
                 }
+                self.sent_bytes.fetch_add(size, Ordering::Relaxed);
             }
         }
-        self.sent_bytes.fetch_add(item.stat.size.cast_unsigned(), Ordering::Relaxed);
         self.send(Packet { id, ..packet(PacketType::PacketData) }).await
     }
 }
@@ -367,10 +373,10 @@ mod tests {
             shown,
             ["a 755 0:0", "a/b 755 0:0", "a/b/c 755 0:0", "a/b/d 777 0:0../x", "a-b 644 0:0", "a.txt 644 0:0"]
         );
-        let nine_years = 9 * 366 * 86_400 * 1_000_000_000_i64;
+        let ten_years = 10 * 365 * 86_400 * 1_000_000_000_i64;
         for item in &items {
             let after = item.stat.mod_time - FIRST_SECOND * 1_000_000_000;
-            assert!((0..=nine_years).contains(&after), "{}: {after}", item.stat.path);
+            assert!((0..=ten_years).contains(&after), "{}: {after}", item.stat.path);
         }
     }
 

@@ -13,6 +13,7 @@ mod select;
 mod session;
 mod transport;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::Path;
@@ -44,6 +45,9 @@ const ANSWER_SECONDS: u64 = 120;
 
 /// How long the last lines of a log may take after the build has ended.
 const LAST_LINES: Duration = Duration::from_secs(2);
+
+/// How large one piece of news may be: a build of many steps that talk at once has large ones.
+const STATUS_BYTES: usize = 64 * 1024 * 1024;
 
 /// An engine that answers.
 pub struct Engine {
@@ -149,7 +153,7 @@ impl Engine {
         }
         match solved {
             Ok(answer) => {
-                say.line(format_args!("sent {} bytes of files to the engine", files.sent_bytes()));
+                say.line(format_args!("sent {} bytes of context to the engine", files.sent_bytes()));
                 let id = answer.get("containerimage.digest").and_then(|digest| digest.parse().ok());
                 let image_id = id.ok_or_else(|| EngineError::NothingExported {
                     address: self.address.to_string(),
@@ -186,9 +190,12 @@ async fn solve(
 ) -> Result<HashMap<String, String>, tonic::Status> {
     let mut control = ControlClient::new(channel.clone());
     let status = StatusRequest { r#ref: request.r#ref.clone() };
+    let known = Cell::new(false);
     let told = async {
-        let mut news = ControlClient::new(channel).status(status).await?.into_inner();
+        let mut news =
+            ControlClient::new(channel).max_decoding_message_size(STATUS_BYTES).status(status).await?.into_inner();
         while let Some(next) = news.message().await? {
+            known.set(true);
             progress.tell(next, say);
         }
         Ok::<_, tonic::Status>(())
@@ -197,9 +204,9 @@ async fn solve(
     tokio::pin!(told, solved);
     let answer = tokio::select! {
         answer = &mut solved => {
-            // A build that fails at once was never known to Status, which then waits in vain; so does a lost one.
+            // A build that fails at once was never known to Status, which waits for it in vain; so does that of a lost engine.
             let wait = match &answer {
-                Err(status) if is_lost(status) => Duration::ZERO,
+                Err(status) if is_lost(status) || !known.get() => Duration::ZERO,
                 _ => LAST_LINES,
             };
             let _ = tokio::time::timeout(wait, told).await;

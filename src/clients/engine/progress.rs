@@ -7,12 +7,15 @@ use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, Vertex, VertexL
 
 use crate::say::Say;
 
+/// How the names of the steps begin that the engine adds by itself.
+const INTERNAL: &str = "[internal]";
+
 /// What has been told of a build so far.
 #[derive(Default)]
 pub(super) struct Progress {
     steps: Vec<Step>,
     numbers: HashMap<String, usize>,
-    /// Output of steps that the engine has not announced yet.
+    /// The first step that failed.
     failed: Option<usize>,
 }
 
@@ -45,7 +48,8 @@ impl Progress {
         for vertex in &others {
             self.begin(vertex, say);
         }
-        for vertex in &ended {
+        // A cached step has no output, so its two lines stay together.
+        for vertex in ended.iter().filter(|vertex| !vertex.cached) {
             self.begin(vertex, say);
         }
         for status in statuses {
@@ -55,6 +59,7 @@ impl Progress {
             self.output(&log, say);
         }
         for vertex in &ended {
+            self.begin(vertex, say);
             self.end(vertex, say);
         }
         for warning in warnings {
@@ -126,6 +131,8 @@ impl Progress {
             self.failed.get_or_insert(at);
         } else if canceled {
             // It did not fail: another step did.
+        } else if step.name.starts_with(INTERNAL) {
+            // Its name says enough.
         } else if vertex.cached {
             say.line(format_args!("#{} cached", at + 1));
         } else if let Some(seconds) = seconds(vertex.started.as_ref(), vertex.completed.as_ref()) {
@@ -137,40 +144,44 @@ impl Progress {
         }
     }
 
-    /// Says a transfer once, when it is complete: a layer, or the context.
+    /// Says a transfer once, when it is complete: a layer of a base image. What we send ourselves is said when all is sent.
     fn transfer(&mut self, status: &VertexStatus, say: &Say) {
         let Some(&at) = self.numbers.get(&status.vertex) else { return };
         let step = &mut self.steps[at];
-        if status.completed.is_none() || status.current == 0 || step.transfers.contains(&status.id) {
+        if step.name.starts_with(INTERNAL)
+            || status.completed.is_none()
+            || status.current == 0
+            || step.transfers.contains(&status.id)
+        {
             return;
         }
         step.transfers.push(status.id.clone());
-        let what = status.id.trim_end_matches(':');
-        say.line(format_args!("#{} {}: {} bytes", at + 1, plain(what.as_bytes()), status.current));
+        say.line(format_args!("#{} {}: {} bytes", at + 1, plain(status.id.as_bytes()), status.current));
     }
 
     fn output(&mut self, log: &VertexLog, say: &Say) {
         let Some(&at) = self.numbers.get(&log.vertex) else { return };
         let stream = usize::from(log.stream == 2);
         let mut begun = std::mem::take(&mut self.steps[at].begun[stream]);
-        for piece in log.msg.split_inclusive(|&b| b == b'\n' || b == b'\r') {
+        for piece in log.msg.split_inclusive(|&b| b == b'\n') {
             begun.extend_from_slice(piece);
-            if piece.ends_with(b"\n") || piece.ends_with(b"\r") {
+            if begun.ends_with(b"\n") {
                 begun.pop();
-                // "\r\n" is one end, and a bar that is drawn over itself has many; none of them is a line of its own.
-                if !begun.is_empty() || (piece == b"\n") {
-                    self.line(at, &begun, say);
-                }
+                self.line(at, &begun, say);
                 begun.clear();
             }
         }
         self.steps[at].begun[stream] = begun;
     }
 
+    /// Says one line of output. What a bar drew over itself becomes lines of their own: nothing is cut.
     fn line(&mut self, at: usize, bytes: &[u8], say: &Say) {
-        let text = plain(bytes);
-        say.line(format_args!("#{} {text}", at + 1));
-        self.steps[at].output.push(text);
+        let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
+        for piece in bytes.split(|&b| b == b'\r') {
+            let text = plain(piece);
+            say.line(format_args!("#{} {text}", at + 1));
+            self.steps[at].output.push(text);
+        }
     }
 }
 
@@ -202,4 +213,82 @@ fn plain(bytes: &[u8]) -> String {
         }
     }
     plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    #[derive(Clone, Default)]
+    struct Page(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("no test panics while it writes").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn at(seconds: i64) -> Option<Timestamp> {
+        Some(Timestamp { seconds, nanos: 0 })
+    }
+
+    fn vertex(name: &str) -> Vertex {
+        Vertex { digest: name.to_owned(), name: name.to_owned(), started: at(10), ..Vertex::default() }
+    }
+
+    fn log(name: &str, stream: i64, text: &str) -> VertexLog {
+        VertexLog { vertex: name.to_owned(), stream, msg: text.into(), ..VertexLog::default() }
+    }
+
+    #[test]
+    fn every_step_is_told_once_and_the_failed_one_is_repeated() {
+        let page = Page::default();
+        let say = Say::new(page.clone());
+        let mut progress = Progress::default();
+        let (load, run, never) =
+            (vertex("[internal] load build context"), vertex("[2/3] RUN a"), vertex("[3/3] RUN b"));
+        let cached = Vertex { cached: true, completed: at(10), ..vertex("[1/3] FROM x") };
+        let never = Vertex { started: None, ..never };
+        let news = |vertexes, logs| StatusResponse { vertexes, logs, ..StatusResponse::default() };
+        progress.tell(news(vec![load.clone(), never.clone()], vec![]), &say);
+        progress.tell(news(vec![Vertex { completed: at(11), ..load }, cached], vec![]), &say);
+        let logs =
+            vec![log("[2/3] RUN a", 1, "one\ntw"), log("[2/3] RUN a", 2, "\u{1b}[31mred\u{1b}[0m\r\n10%\r20%\r\n")];
+        progress.tell(news(vec![run.clone()], logs), &say);
+        let error = "executor failed".to_owned();
+        let failed = Vertex { completed: at(12), error, ..run };
+        progress.tell(news(vec![failed.clone()], vec![log("[2/3] RUN a", 1, "o")]), &say);
+        progress.tell(news(vec![failed], vec![]), &say);
+        let canceled = Vertex { completed: at(12), error: "context canceled".to_owned(), ..never };
+        progress.tell(news(vec![canceled], vec![]), &say);
+        progress.repeat_failed(&say);
+        assert_eq!(progress.failed_step(), Some("[2/3] RUN a"));
+        let page = page.0.lock().expect("no test panics while it writes");
+        let expected = "\
+#1 [internal] load build context
+#2 [1/3] FROM x
+#2 cached
+#3 [2/3] RUN a
+#3 one
+#3 red
+#3 10%
+#3 20%
+#3 two
+#3 failed
+the output of the step that failed, [2/3] RUN a:
+  one
+  red
+  10%
+  20%
+  two
+";
+        assert_eq!(String::from_utf8_lossy(&page), expected);
+    }
 }

@@ -38,9 +38,9 @@ impl Wanted {
         if self.followed.is_empty() && self.included.is_empty() {
             return None;
         }
-        let mut links = Links { tree: Tree::new(context), resolved: BTreeSet::new(), followed: BTreeSet::new() };
+        let mut links = Links { tree: Tree::new(context), resolved: BTreeSet::new() };
         for path in &self.followed {
-            links.follow(&clean(path));
+            links.follow(clean(path));
         }
         links.resolved.extend(self.included.iter().map(|path| clean(path)));
         // A path that leads to the root itself asks for everything.
@@ -75,39 +75,40 @@ impl<'a> Tree<'a> {
 struct Links<'a> {
     tree: Tree<'a>,
     resolved: BTreeSet<GitPath>,
-    /// Every path that a link led to.
-    followed: BTreeSet<GitPath>,
 }
 
-/// A link to itself with something below it leads ever deeper: nobody means more than this.
-const MOST_FOLLOWED: usize = 10_000;
+/// How many links may lead to each other, as for the system itself: more is a circle.
+const MOST_LINKS: usize = 40;
 
 impl Links<'_> {
     /// Adds a path to what is wanted: up to its first symbolic link, and then what that leads to.
-    fn follow(&mut self, path: &GitPath) {
-        let parts: Vec<&[u8]> = path.parts().collect();
-        if parts.is_empty() {
-            self.resolved.insert(GitPath::new(""));
-            return;
+    fn follow(&mut self, path: GitPath) {
+        let mut seen = BTreeSet::from([path.clone()]);
+        let mut ahead = vec![(path, 0)];
+        while let Some((path, links)) = ahead.pop() {
+            for target in self.step(&path) {
+                if links < MOST_LINKS && seen.insert(target.clone()) {
+                    ahead.push((target, links + 1));
+                }
+            }
         }
+    }
+
+    /// Adds a path up to its first link, and answers where that leads, with the rest of the path below it.
+    fn step(&mut self, path: &GitPath) -> Vec<GitPath> {
+        let parts: Vec<&[u8]> = path.parts().collect();
         let mut current = GitPath::new("");
         for (at, part) in parts.iter().enumerate() {
             let targets = self.targets(&current, part);
             current = current.join(part);
-            let rest = &parts[at + 1..];
-            if targets.is_empty() && !rest.is_empty() {
-                continue;
+            if !targets.is_empty() {
+                let rest = parts[at + 1..].join(&b'/');
+                self.resolved.insert(current);
+                return targets.iter().map(|target| clean(target.join(&rest).as_bytes())).collect();
             }
-            // Met before with the same rest: links that lead to each other end here.
-            self.resolved.insert(current);
-            for target in targets {
-                let onward = clean(target.join(&rest.join(&b'/')).as_bytes());
-                if self.followed.insert(onward.clone()) && self.followed.len() < MOST_FOLLOWED {
-                    self.follow(&onward);
-                }
-            }
-            return;
         }
+        self.resolved.insert(current);
+        Vec::new()
     }
 
     /// Where the links lead that this part of a path names; a part with wildcards may name several.

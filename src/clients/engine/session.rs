@@ -28,6 +28,9 @@ const METHODS: [&str; 3] =
 /// How much of the connection is between engine and session at most, in bytes.
 const PIPE_BYTES: usize = 256 * 1024;
 
+/// How large the headers of one request may be: every line of an ignore file is one, and the library allows 16 KiB.
+const HEADER_BYTES: u32 = 16 * 1024 * 1024;
+
 /// What the engine is told of a session when it is opened.
 pub(super) fn headers(id: &str, shared_key: &str) -> SessionHeaders {
     let mut headers = vec![
@@ -57,6 +60,7 @@ pub(super) fn serve(
     });
     tasks.spawn(async move {
         let served = Server::builder()
+            .http2_max_header_list_size(Some(HEADER_BYTES))
             .add_service(HealthServer::new(Alive))
             .add_service(AuthServer::new(Logins(logins)))
             .add_service(FileSyncServer::from_arc(files))

@@ -1,1 +1,264 @@
 //! What the reaper removes, and why the rest stays.
+//!
+//! The registry is kept equal to git: a tag that we wrote for a commit or branch that git no longer has may go,
+//! everything else stays. A tag that cannot be judged stays, and is named. Every tag has a verdict and a reason.
+//!
+//! The files: `facts` is what was read, `rules` by what it is judged, `plan` what comes out and `text` how it is
+//! shown; this one decides. [`artifact`] is what the reaper itself writes to a registry. Our tags are told by their
+//! names in [`tags`].
+
+pub mod artifact;
+mod facts;
+mod plan;
+mod rules;
+mod text;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::tags::{self, OurTag};
+use crate::names::{Branch, CommitId, Digest, InputsId};
+
+pub use facts::{Before, Found, GitFacts, History, Labels, Origin, RegistryFacts, TagState};
+pub use plan::{Judgement, Order, Plan, Reason, Verdict};
+pub use rules::{Grace, MaxDelete, Refusal, Rules};
+
+/// Decides what happens to every tag.
+///
+/// # Errors
+///
+/// git's answer is one in which living commits may look dead.
+pub fn reap(found: &Found, rules: &Rules) -> Result<Plan, Refusal> {
+    trust(&found.git, rules)?;
+    let judge = Judge::new(found, rules);
+    let mut reasons: BTreeMap<&str, Reason> =
+        found.registry.tags.iter().map(|(tag, state)| (tag.as_str(), judge.reason(tag, state))).collect();
+    keep_content_of_kept_tags(&found.registry, &mut reasons);
+
+    let mut staying: BTreeMap<Digest, Vec<&str>> = BTreeMap::new();
+    for (&tag, _) in reasons.iter().filter(|(_, reason)| reason.verdict() != Verdict::Remove) {
+        if let Some((digest, _)) = found.registry.tags[tag].image() {
+            staying.entry(digest).or_default().push(tag);
+        }
+    }
+    let judgements = reasons.into_iter().map(|(tag, reason)| {
+        let state = &found.registry.tags[tag];
+        let image = state.image().map(|(digest, _)| digest);
+        let siblings = image.and_then(|digest| staying.get(&digest)).into_iter().flatten();
+        Judgement {
+            digest: state.digest(),
+            image,
+            verdict: verdict(&reason, state, rules),
+            order: order(tag, rules),
+            siblings: siblings.filter(|&&other| other != tag).map(|&other| other.to_owned()).collect(),
+            tag: tag.to_owned(),
+            reason,
+        }
+    });
+    Ok(Plan {
+        judgements: judgements.collect(),
+        registry: found.registry.repository.clone(),
+        repository: rules.repository.clone(),
+        tag_prefix: rules.tag_prefix.clone(),
+        git: found.git.clone(),
+        grace: rules.grace,
+        max_delete: rules.max_delete,
+    })
+}
+
+/// What a tag is by its name. A text that is no tag is none of ours.
+pub fn form(rules: &Rules, tag: &str) -> OurTag {
+    tag.parse().map_or(OurTag::Foreign, |tag| tags::classify(&rules.tag_prefix, &tag))
+}
+
+/// The prefix and the inputs of a content tag, whatever its prefix: no tag of another form ends like one.
+fn content_with_any_prefix(tag: &str) -> Option<(&str, InputsId)> {
+    let (prefix, digits) = tag.rsplit_once("inputs-")?;
+    Some((prefix, digits.parse().ok()?))
+}
+
+/// Refuses an answer of git in which everything, or too much, would look dead.
+fn trust(git: &GitFacts, rules: &Rules) -> Result<(), Refusal> {
+    let repository = || rules.repository.clone();
+    if git.branches.is_empty() {
+        return Err(Refusal::NoBranches { repository: repository() });
+    }
+    if !git.default_branch.as_ref().is_some_and(|head| git.branches.contains_key(head)) {
+        return Err(Refusal::DefaultBranchMissing { repository: repository(), head: git.default_branch.clone() });
+    }
+    if let Some(branch) = rules.branch.as_ref().filter(|branch| !git.branches.contains_key(branch)) {
+        return Err(Refusal::BranchMissing { repository: repository(), branch: branch.clone() });
+    }
+    match git.history {
+        History::Complete => Ok(()),
+        History::Shallow => Err(Refusal::Shallow { repository: repository() }),
+    }
+}
+
+fn order(tag: &str, rules: &Rules) -> Order {
+    match form(rules, tag) {
+        OurTag::Content(_) => Order::Last,
+        OurTag::Commit(_) | OurTag::Latest { .. } | OurTag::Cache { .. } | OurTag::Reaper | OurTag::Foreign => {
+            Order::First
+        }
+    }
+}
+
+fn verdict(reason: &Reason, state: &TagState, rules: &Rules) -> Verdict {
+    let tombstone_of_ours = match state {
+        TagState::Tombstone { repository, before: Some(Before::Image { .. }), .. } => {
+            repository == rules.repository.as_str()
+        }
+        TagState::Tombstone { .. } | TagState::Missing | TagState::Image { .. } | TagState::Canary { .. } => false,
+    };
+    match reason.verdict() {
+        // What we put a tombstone on and would not remove today is put back, also when it cannot be judged.
+        Verdict::Keep | Verdict::Foreign | Verdict::Unknown if tombstone_of_ours => Verdict::Restore,
+        // A probe or an empty tombstone was never anybody's image: no grace.
+        Verdict::Remove if matches!(reason, Reason::LeftOverCanary | Reason::TombstoneWithoutImage) => Verdict::Remove,
+        Verdict::Remove if tombstone_of_ours && !rules.grace.is_none() => Verdict::Restore,
+        Verdict::Remove if !rules.grace.is_none() => Verdict::Grace,
+        verdict => verdict,
+    }
+}
+
+/// A content tag that is dead by itself stays while a tag that stays points to its digest.
+///
+/// One pass is enough: a content tag never keeps another one that is dead by itself, or two of them would keep each
+/// other for ever.
+fn keep_content_of_kept_tags(registry: &RegistryFacts, reasons: &mut BTreeMap<&str, Reason>) {
+    let mut kept: BTreeMap<Digest, &str> = BTreeMap::new();
+    for (&tag, reason) in reasons.iter().filter(|(_, reason)| reason.verdict() != Verdict::Remove) {
+        if let Some((digest, _)) = registry.tags[tag].image() {
+            // A tag of ours is the better reason; else the first by name.
+            let entry = kept.entry(digest).or_insert(tag);
+            if reason.verdict() == Verdict::Keep && reasons[*entry].verdict() != Verdict::Keep {
+                *entry = tag;
+            }
+        }
+    }
+    for (tag, reason) in reasons.iter_mut() {
+        let digest = registry.tags[*tag].image().map(|(digest, _)| digest);
+        if let (Reason::Unused(_), Some(keeper)) = (&*reason, digest.and_then(|digest| kept.get(&digest))) {
+            *reason = Reason::SameDigest((*keeper).to_owned());
+        }
+    }
+}
+
+/// What is looked up for every tag.
+struct Judge<'a> {
+    rules: &'a Rules,
+    git: &'a GitFacts,
+    /// The tags that living branches have, and the branch.
+    living: BTreeMap<String, &'a Branch>,
+    /// Which prefixes have a content tag for which inputs.
+    contents: BTreeMap<InputsId, BTreeSet<&'a str>>,
+    /// Every prefix before a tag of the unmistakable forms, ours left out.
+    other_prefixes: BTreeSet<&'a str>,
+}
+
+impl<'a> Judge<'a> {
+    fn new(found: &'a Found, rules: &'a Rules) -> Self {
+        let mut contents: BTreeMap<InputsId, BTreeSet<&str>> = BTreeMap::new();
+        let mut other_prefixes = BTreeSet::new();
+        for tag in found.registry.tags.keys() {
+            if let Some((prefix, inputs)) = content_with_any_prefix(tag) {
+                contents.entry(inputs).or_default().insert(prefix);
+                other_prefixes.insert(prefix);
+            }
+        }
+        other_prefixes.remove(rules.tag_prefix.as_str());
+        let living = found.git.branches.keys().flat_map(|branch| {
+            let latest = tags::latest_tag(&rules.tag_prefix, branch).to_string();
+            let cache = tags::cache_tag(&rules.tag_prefix, &rules.repository, branch).to_string();
+            [(latest, branch), (cache, branch)]
+        });
+        Self { rules, git: &found.git, living: living.collect(), contents, other_prefixes }
+    }
+
+    fn reason(&self, tag: &str, state: &TagState) -> Reason {
+        let form = form(self.rules, tag);
+        if form == OurTag::Foreign {
+            return Reason::NotOurForm;
+        }
+        let ours = self.rules.repository.as_str();
+        match state {
+            TagState::Missing => Reason::Dangling,
+            TagState::Canary { repository, .. } | TagState::Tombstone { repository, .. } if repository != ours => {
+                Reason::OtherRepository(repository.clone())
+            }
+            // A probe may have been stopped below its own tombstone.
+            TagState::Canary { .. } | TagState::Tombstone { .. } if form == OurTag::Reaper => Reason::LeftOverCanary,
+            // Somebody copied a probe to a tag of another form.
+            TagState::Canary { .. } => Reason::NotLabelled,
+            // An empty artifact serves nobody, and a put would take it for the image.
+            TagState::Tombstone { before: None | Some(Before::Gone), .. } => Reason::TombstoneWithoutImage,
+            TagState::Image { origin, .. } | TagState::Tombstone { before: Some(Before::Image { origin, .. }), .. } => {
+                self.reason_of_image(tag, &form, origin)
+            }
+        }
+    }
+
+    fn reason_of_image(&self, tag: &str, form: &OurTag, origin: &Origin) -> Reason {
+        // Whatever its form: a branch named like another form must not lose its tag.
+        let living = self.living.get(tag).map(|&branch| Reason::BranchLives(branch.clone()));
+        match form {
+            OurTag::Foreign => Reason::NotOurForm,
+            OurTag::Reaper => Reason::Reserved,
+            OurTag::Cache { repository, .. } if *repository != tags::repository_mark(&self.rules.repository) => {
+                living.unwrap_or_else(|| Reason::OtherRepository(hex::encode(repository)))
+            }
+            OurTag::Cache { .. } => living.unwrap_or(Reason::NoBranch),
+            OurTag::Commit(commit) => self.owned(origin).err().unwrap_or_else(|| self.reason_of_commit(*commit)),
+            OurTag::Content(_) => match self.owned(origin) {
+                Err(reason) => reason,
+                Ok(labels) => match labels.commit.as_deref().map(str::parse) {
+                    Some(Ok(commit)) if self.git.reachable.contains(&commit) => Reason::Reachable(commit),
+                    Some(Ok(commit)) => Reason::Unused(commit),
+                    Some(Err(_)) | None => Reason::NoCommit,
+                },
+            },
+            OurTag::Latest { .. } => match self.owned(origin) {
+                Err(reason) => reason,
+                Ok(labels) => living.unwrap_or_else(|| self.reason_of_dead_latest(tag, labels)),
+            },
+        }
+    }
+
+    fn reason_of_commit(&self, commit: CommitId) -> Reason {
+        if self.git.reachable.contains(&commit) { Reason::Reachable(commit) } else { Reason::Unreachable(commit) }
+    }
+
+    /// The labels of an image that is labelled with our git repository.
+    fn owned<'o>(&self, origin: &'o Origin) -> Result<&'o Labels, Reason> {
+        match origin {
+            Origin::NotRead => Err(Reason::Unreadable("they were not read".to_owned())),
+            Origin::Unreadable { why } => Err(Reason::Unreadable(why.clone())),
+            Origin::Labels(labels) => match &labels.repository {
+                None => Err(Reason::NotLabelled),
+                Some(name) if name != self.rules.repository.as_str() => Err(Reason::OtherRepository(name.clone())),
+                Some(_) => Ok(labels),
+            },
+        }
+    }
+
+    /// `web-app-latest` is branch `app` of the prefix `web-`, or branch `web-app` of no prefix, and both images may
+    /// be of our git repository. The inputs tell, because the prefix is one of them: their content tag stands under
+    /// the right prefix only.
+    fn reason_of_dead_latest(&self, tag: &str, labels: &Labels) -> Reason {
+        let inputs = labels.inputs.as_deref().and_then(|text| text.parse::<InputsId>().ok());
+        let prefixes = inputs.and_then(|inputs| self.contents.get(&inputs));
+        if prefixes.is_some_and(|prefixes| prefixes.contains(self.rules.tag_prefix.as_str())) {
+            return Reason::NoBranch;
+        }
+        if let Some(prefix) = prefixes.and_then(|prefixes| prefixes.first()) {
+            return Reason::OtherPrefix((*prefix).to_owned());
+        }
+        match self.other_prefixes.iter().find(|prefix| tag.starts_with(**prefix)) {
+            Some(prefix) => Reason::PrefixUnclear((*prefix).to_owned()),
+            None => Reason::NoBranch,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

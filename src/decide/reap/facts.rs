@@ -1,0 +1,168 @@
+//! What was read of registry and git.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Rules, form};
+use crate::decide::tags::OurTag;
+use crate::names::{Branch, CommitId, Digest};
+
+/// What was read: first the registry, then git.
+///
+/// The order matters. A tag that was listed belongs to a commit that git had before; if that commit is alive, git
+/// still shows it afterwards. Read the other way round, an image that is pushed between the two reads looks dead.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// The registry's part.
+    pub registry: RegistryFacts,
+    /// git's part.
+    pub git: GitFacts,
+}
+
+/// What the registry has.
+#[derive(Debug, Clone)]
+pub struct RegistryFacts {
+    /// The repository of the registry, for people.
+    pub repository: String,
+    /// Every tag that the registry lists, and what it points to.
+    pub tags: BTreeMap<String, TagState>,
+}
+
+/// What a tag that is listed points to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TagState {
+    /// The registry lists it and answers 404 for it.
+    Missing,
+    /// A manifest that the reaper did not write.
+    Image {
+        /// The digest that the tag resolves to.
+        digest: Digest,
+        /// What the image says of itself.
+        origin: Origin,
+    },
+    /// A tombstone that a run of the reaper left when it was stopped.
+    Tombstone {
+        /// The digest of the tombstone.
+        digest: Digest,
+        /// The git repository whose reaper wrote it, by its canonical name.
+        repository: String,
+        /// Where the tag pointed to before; `None` when the tombstone does not name this tag.
+        before: Option<Before>,
+    },
+    /// A probe that a run of the reaper left when it was stopped.
+    Canary {
+        /// The digest of the probe.
+        digest: Digest,
+        /// The git repository whose reaper wrote it, by its canonical name.
+        repository: String,
+    },
+}
+
+/// Where a tag pointed to before a tombstone was put on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Before {
+    /// The manifest is still there.
+    Image {
+        /// Its digest.
+        digest: Digest,
+        /// What the image says of itself.
+        origin: Origin,
+    },
+    /// The registry has no such manifest any more.
+    Gone,
+}
+
+/// What an image says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// Its labels were not read: no tag of our form points to it.
+    NotRead,
+    /// Its labels cannot be read.
+    Unreadable {
+        /// Why, in one line.
+        why: String,
+    },
+    /// Its labels.
+    Labels(Labels),
+}
+
+/// The labels that tell whose an image is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Labels {
+    /// `git-image.repository`: the canonical name of the git repository.
+    pub repository: Option<String>,
+    /// `git-image.commit`: the commit that the image was first built from.
+    pub commit: Option<String>,
+    /// `git-image.inputs`: the inputs that it was built from.
+    pub inputs: Option<String>,
+}
+
+/// What git has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GitFacts {
+    /// The branch that the remote's HEAD names; `None` when it names none.
+    pub default_branch: Option<Branch>,
+    /// Every branch and its tip.
+    pub branches: BTreeMap<Branch, CommitId>,
+    /// Tips of further branches, which have names that no tag of ours can come from.
+    pub others: BTreeSet<CommitId>,
+    /// Every git tag and the commit that it leads to.
+    pub tags: BTreeMap<String, CommitId>,
+    /// Whether the whole history was read.
+    pub history: History,
+    /// Of [`RegistryFacts::commits`], those that a branch or git tag reaches.
+    pub reachable: BTreeSet<CommitId>,
+}
+
+/// How much of the history git gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum History {
+    /// All of it.
+    Complete,
+    /// A shallow clone: what lies beyond its boundary would look unreachable.
+    Shallow,
+}
+
+impl GitFacts {
+    /// Whether branches, git tags and the default branch are the same, so that nothing has to be decided anew.
+    pub fn same_refs(&self, other: &GitFacts) -> bool {
+        let Self { default_branch, branches, others, tags, history: _, reachable: _ } = self;
+        (default_branch, branches, others, tags) == (&other.default_branch, &other.branches, &other.others, &other.tags)
+    }
+}
+
+impl RegistryFacts {
+    /// The commits that tags and labels name: git is asked for these.
+    pub fn commits(&self, rules: &Rules) -> BTreeSet<CommitId> {
+        let named = self.tags.iter().filter_map(|(tag, state)| match form(rules, tag) {
+            OurTag::Commit(commit) => Some(commit),
+            OurTag::Content(_) => state.labels()?.commit.as_deref()?.parse().ok(),
+            OurTag::Latest { .. } | OurTag::Cache { .. } | OurTag::Reaper | OurTag::Foreign => None,
+        });
+        named.collect()
+    }
+}
+
+impl TagState {
+    pub(super) fn digest(&self) -> Option<Digest> {
+        match self {
+            Self::Missing => None,
+            Self::Image { digest, .. } | Self::Tombstone { digest, .. } | Self::Canary { digest, .. } => Some(*digest),
+        }
+    }
+
+    /// The image that the tag stands for: below a tombstone, the one from before.
+    pub(super) fn image(&self) -> Option<(Digest, &Origin)> {
+        match self {
+            Self::Image { digest, origin } => Some((*digest, origin)),
+            Self::Tombstone { before: Some(Before::Image { digest, origin }), .. } => Some((*digest, origin)),
+            Self::Missing | Self::Tombstone { .. } | Self::Canary { .. } => None,
+        }
+    }
+
+    pub(super) fn labels(&self) -> Option<&Labels> {
+        match self.image() {
+            Some((_, Origin::Labels(labels))) => Some(labels),
+            Some((_, Origin::NotRead | Origin::Unreadable { .. })) | None => None,
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! What happens to every tag, and why.
+
+use super::{GitFacts, Grace, MaxDelete, Refusal};
+use crate::names::{Branch, CommitId, Digest, GitRepository};
+
+/// What happens to a tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// Ours, and alive.
+    Keep,
+    /// Not ours.
+    Foreign,
+    /// Cannot be judged, so it stays.
+    Unknown,
+    /// Ours and dead, and its grace period is not over.
+    Grace,
+    /// A tombstone lies on a tag that is not dead: its image is put back.
+    Restore,
+    /// Ours and dead.
+    Remove,
+}
+
+/// Why a tag has its verdict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// A branch or git tag reaches the commit.
+    Reachable(CommitId),
+    /// The branch is there.
+    BranchLives(Branch),
+    /// A content tag: this tag, which stays, points to the same digest.
+    SameDigest(String),
+    /// Reserved for the reaper, and no probe.
+    Reserved,
+    /// Not a name that we write.
+    NotOurForm,
+    /// The image has no `git-image.repository`.
+    NotLabelled,
+    /// `git-image.repository`, or the tag's name, is of another git repository.
+    OtherRepository(String),
+    /// The inputs of the image have their content tag under another `tag_prefix`.
+    OtherPrefix(String),
+    /// Listed, and 404.
+    Dangling,
+    /// The labels cannot be read.
+    Unreadable(String),
+    /// A content tag whose image does not name a commit.
+    NoCommit,
+    /// The tag may be of this prefix or of that one, and no content tag tells.
+    PrefixUnclear(String),
+    /// No branch or git tag reaches the commit.
+    Unreachable(CommitId),
+    /// No branch has this tag.
+    NoBranch,
+    /// A content tag: its commit is unreachable, and no tag that stays points to its digest.
+    Unused(CommitId),
+    /// A probe that an earlier run left.
+    LeftOverCanary,
+    /// A tombstone that an earlier run left, with no image to put back.
+    TombstoneWithoutImage,
+}
+
+impl Reason {
+    /// What the reason leads to, before grace period and tombstones are looked at.
+    pub(super) fn verdict(&self) -> Verdict {
+        match self {
+            Self::Reachable(_) | Self::BranchLives(_) | Self::SameDigest(_) | Self::Reserved => Verdict::Keep,
+            Self::NotOurForm | Self::NotLabelled | Self::OtherRepository(_) | Self::OtherPrefix(_) => Verdict::Foreign,
+            Self::Dangling | Self::Unreadable(_) | Self::NoCommit | Self::PrefixUnclear(_) => Verdict::Unknown,
+            Self::Unreachable(_)
+            | Self::NoBranch
+            | Self::Unused(_)
+            | Self::LeftOverCanary
+            | Self::TombstoneWithoutImage => Verdict::Remove,
+        }
+    }
+}
+
+/// A tag, its verdict and its reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judgement {
+    /// The tag.
+    pub tag: String,
+    /// What it resolves to; `None` when it resolves to nothing.
+    pub digest: Option<Digest>,
+    /// The image that the tag stands for: the digest itself, or the one from before a tombstone.
+    pub image: Option<Digest>,
+    /// What happens to it.
+    pub verdict: Verdict,
+    /// Why.
+    pub reason: Reason,
+    /// Whether it is a content tag; those go last.
+    pub order: Order,
+    /// The other tags on the same image that stay.
+    pub siblings: Vec<String>,
+}
+
+/// When a tag goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Order {
+    /// With the first.
+    First,
+    /// A content tag: after the others, when the tags were listed again. A put that overlaps may have set
+    /// another tag on its digest meanwhile.
+    Last,
+}
+
+/// What happens to every tag, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    pub(super) registry: String,
+    pub(super) repository: GitRepository,
+    pub(super) tag_prefix: String,
+    pub(super) git: GitFacts,
+    pub(super) grace: Grace,
+    pub(super) max_delete: MaxDelete,
+    pub(super) judgements: Vec<Judgement>,
+}
+
+impl Plan {
+    /// Every tag, sorted by name.
+    pub fn judgements(&self) -> &[Judgement] {
+        &self.judgements
+    }
+
+    /// The tags that are removed, sorted by name.
+    pub fn removals(&self) -> impl Iterator<Item = &Judgement> {
+        self.judgements.iter().filter(|judgement| judgement.verdict == Verdict::Remove)
+    }
+
+    /// The tags whose image is put back, sorted by name.
+    pub fn restores(&self) -> impl Iterator<Item = &Judgement> {
+        self.judgements.iter().filter(|judgement| judgement.verdict == Verdict::Restore)
+    }
+
+    /// The verdict on a tag; `None` for a tag that was not listed.
+    pub fn verdict(&self, tag: &str) -> Option<Verdict> {
+        let at = self.judgements.binary_search_by(|judgement| judgement.tag.as_str().cmp(tag)).ok()?;
+        Some(self.judgements[at].verdict)
+    }
+
+    /// Whether the plan stays within what one run may remove.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::TooMany`].
+    pub fn within_limits(&self) -> Result<(), Refusal> {
+        // What the reaper itself has left was never anybody's image.
+        let removals = self.removals().filter(|judgement| judgement.reason != Reason::LeftOverCanary).count();
+        let owned = removals + self.count(Verdict::Keep) + self.count(Verdict::Grace) + self.count(Verdict::Restore);
+        let too_many = |limit: String| Err(Refusal::TooMany { removals, owned, limit });
+        match self.max_delete {
+            MaxDelete::Count(limit) if limit < removals => too_many(format!("the {limit} of --max-delete")),
+            MaxDelete::Default if MaxDelete::COUNT < removals => too_many(format!("the {} of a run", MaxDelete::COUNT)),
+            MaxDelete::Default if MaxDelete::SHARE_FROM <= owned && owned < 2 * removals => {
+                too_many("half of them".to_owned())
+            }
+            MaxDelete::Count(_) | MaxDelete::Default => Ok(()),
+        }
+    }
+
+    pub(super) fn count(&self, verdict: Verdict) -> usize {
+        self.judgements.iter().filter(|judgement| judgement.verdict == verdict).count()
+    }
+}

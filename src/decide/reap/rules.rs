@@ -1,0 +1,144 @@
+//! Whose tags are judged and how carefully, and when nothing is.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::names::{BadName, Branch, GitRepository};
+
+/// Whose tags are judged, and how carefully.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    /// The git repository of the source.
+    pub repository: GitRepository,
+    /// `source.git.branch`: it must be one of the branches.
+    pub branch: Option<Branch>,
+    /// `source.registry.tag_prefix`; empty for none.
+    pub tag_prefix: String,
+    /// How long a tag stays after it was first seen dead.
+    pub grace: Grace,
+    /// How many tags one run may remove.
+    pub max_delete: MaxDelete,
+}
+
+/// How long a dead tag stays: a whole number and `s`, `m`, `h` or `d`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grace(Duration);
+
+impl Grace {
+    /// The units, the longest first, and how many seconds they have.
+    const UNITS: [(char, u64); 4] = [('d', 24 * 3600), ('h', 3600), ('m', 60), ('s', 1)];
+
+    /// Whether a dead tag goes at once.
+    pub fn is_none(self) -> bool {
+        self.0.is_zero()
+    }
+}
+
+impl FromStr for Grace {
+    type Err = BadName;
+
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        let read = Self::UNITS.iter().find_map(|&(unit, seconds)| {
+            let number = text.strip_suffix(unit).filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))?;
+            number.parse::<u64>().ok()?.checked_mul(seconds)
+        });
+        let why = "is not a whole number and s, m, h or d, such as 24h";
+        let refused = || BadName { what: "duration", text: text.to_owned(), why: why.to_owned() };
+        read.map(|seconds| Self(Duration::from_secs(seconds))).ok_or_else(refused)
+    }
+}
+
+impl fmt::Display for Grace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs();
+        // Hours are clear up to a week, so days are read and not written.
+        let fits = Self::UNITS[1..].iter().find(|(_, length)| seconds != 0 && seconds.is_multiple_of(*length));
+        let (unit, length) = *fits.unwrap_or(&('s', 1));
+        write!(f, "{}{unit}", seconds / length)
+    }
+}
+
+/// How many tags one run may remove.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MaxDelete {
+    /// The user said nothing: [`MaxDelete::COUNT`] tags, and at most half of ours when there are
+    /// [`MaxDelete::SHARE_FROM`] or more.
+    Default,
+    /// The user's own number. He has seen the plan, so the share is not looked at.
+    Count(usize),
+}
+
+impl MaxDelete {
+    /// How many tags a run removes unless the user says more: as many as one chunk has.
+    pub const COUNT: usize = 100;
+    /// From how many tags of ours on the share counts. Below, half of them are soon dead for good reasons.
+    pub const SHARE_FROM: usize = 20;
+}
+
+/// Why nothing can be decided, or why what was decided may not be done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// git answered, and has no branch.
+    #[error("git repository {repository} has no branches, so every image would look dead")]
+    NoBranches {
+        /// The git repository.
+        repository: GitRepository,
+    },
+    /// HEAD of the remote names no branch, or one that is not there.
+    #[error("the default branch of git repository {repository} is missing")]
+    DefaultBranchMissing {
+        /// The git repository.
+        repository: GitRepository,
+        /// The branch that HEAD names.
+        head: Option<Branch>,
+    },
+    /// `source.git.branch` is not there.
+    #[error("git repository {repository} has no branch {branch}, which `source.git.branch` names")]
+    BranchMissing {
+        /// The git repository.
+        repository: GitRepository,
+        /// The branch.
+        branch: Branch,
+    },
+    /// git gave only a part of the history.
+    #[error("git repository {repository} gave a shallow history, in which living commits look dead")]
+    Shallow {
+        /// The git repository.
+        repository: GitRepository,
+    },
+    /// The plan removes more than it may.
+    #[error("the plan removes {removals} of {owned} tags, more than {limit}")]
+    TooMany {
+        /// How many tags it would remove.
+        removals: usize,
+        /// How many tags are ours.
+        owned: usize,
+        /// The limit, as text.
+        limit: String,
+    },
+}
+
+impl Refusal {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::NoBranches { .. } => "see that `source.git.uri` names the right repository".to_owned(),
+            Self::DefaultBranchMissing { head: Some(head), .. } => {
+                format!(
+                    "HEAD of the remote names {head}, which does not exist; set the default branch on the git server"
+                )
+            }
+            Self::DefaultBranchMissing { head: None, .. } => {
+                "HEAD of the remote names no branch; set the default branch on the git server".to_owned()
+            }
+            Self::BranchMissing { .. } => {
+                "reap judges every branch: leave `source.git.branch` out, or name one that lives".to_owned()
+            }
+            Self::Shallow { .. } => "see that `source.git.uri` is not itself a shallow clone".to_owned(),
+            Self::TooMany { removals, .. } => {
+                format!("read the plan; if it is right, allow it with --max-delete {removals}")
+            }
+        })
+    }
+}

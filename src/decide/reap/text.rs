@@ -1,0 +1,136 @@
+//! How a plan is shown: one line for each tag, sorted by tag, so that two plans can be compared by `diff`.
+
+use std::fmt;
+
+use sha2::{Digest as _, Sha256};
+
+use super::{GitFacts, Judgement, MaxDelete, Plan, Reason, Verdict};
+use crate::names::Digest;
+
+/// A base image may have hundreds of tags; a few of them say enough.
+const SIBLINGS_SHOWN: usize = 3;
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { registry, repository, tag_prefix, git, grace, max_delete, judgements } = self;
+        let prefix = if tag_prefix.is_empty() { String::new() } else { format!(", tag_prefix {tag_prefix:?}") };
+        writeln!(f, "registry {registry}: {}{prefix}", count(judgements.len(), "tag", "tags"))?;
+        writeln!(f, "git      {repository}: {}", GitLine(git))?;
+        for judgement in judgements {
+            writeln!(f, "{judgement}")?;
+        }
+        let counts = Verdict::ALL.map(|verdict| format!("{} {}", verdict.word(), self.count(verdict)));
+        writeln!(f, "summary  {}", counts.join(", "))?;
+        if !grace.is_none() {
+            writeln!(f, "grace    {grace}: the clock of every dead tag starts with the first --apply")?;
+        }
+        match (self.within_limits(), max_delete) {
+            (Ok(()), MaxDelete::Count(limit)) => write!(f, "limits   within --max-delete {limit}"),
+            (Ok(()), MaxDelete::Default) => write!(f, "limits   within {} tags a run", MaxDelete::COUNT),
+            (Err(refusal), _) => write!(f, "limits   exceeded, --apply would refuse: {refusal}"),
+        }
+    }
+}
+
+impl fmt::Display for Judgement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { tag, digest, image, verdict, reason, order: _, siblings } = self;
+        let digest = digest.as_ref().map_or("-".to_owned(), short);
+        write!(f, "{:<8} {} {digest} {reason}", verdict.word().to_uppercase(), one_line(tag))?;
+        match verdict {
+            Verdict::Restore => match image {
+                Some(image) => write!(f, "; a tombstone lies on it, its image is {}", short(image)),
+                None => Ok(()),
+            },
+            Verdict::Remove | Verdict::Grace if !siblings.is_empty() => {
+                let shown = &siblings[..siblings.len().min(SIBLINGS_SHOWN)];
+                write!(f, "; the image stays as {}", one_line(&shown.join(", ")))?;
+                match siblings.len() - shown.len() {
+                    0 => Ok(()),
+                    more => write!(f, " and {more} more"),
+                }
+            }
+            Verdict::Remove | Verdict::Grace | Verdict::Keep | Verdict::Foreign | Verdict::Unknown => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reachable(commit) => write!(f, "commit {} is reachable", commit.short()),
+            Self::BranchLives(branch) => write!(f, "branch {branch} is there"),
+            Self::SameDigest(tag) => write!(f, "tag {tag} stays on the same digest"),
+            Self::Reserved => f.write_str("reserved for the reaper"),
+            Self::NotOurForm => f.write_str("not a tag that git-image writes here"),
+            Self::NotLabelled => f.write_str("the image has no label git-image.repository"),
+            Self::OtherRepository(name) => write!(f, "of another git repository: {}", one_line(name)),
+            Self::OtherPrefix(prefix) => write!(f, "its inputs are tagged with another tag_prefix: {prefix:?}"),
+            Self::Dangling => f.write_str("listed, but the registry has no manifest for it"),
+            Self::Unreadable(why) => write!(f, "the image's labels cannot be read: {}", one_line(why)),
+            Self::NoCommit => f.write_str("the image has no commit in its label git-image.commit"),
+            Self::PrefixUnclear(prefix) => write!(f, "may belong to the image with tag_prefix {prefix:?}"),
+            Self::Unreachable(commit) => write!(f, "commit {} is unreachable", commit.short()),
+            Self::NoBranch => f.write_str("its branch is gone"),
+            Self::Unused(commit) => {
+                write!(f, "commit {} is unreachable, and no tag that stays needs it", commit.short())
+            }
+            Self::LeftOverCanary => f.write_str("a probe of an earlier run"),
+            Self::TombstoneWithoutImage => f.write_str("a tombstone of an earlier run, with no image to put back"),
+        }
+    }
+}
+
+impl Verdict {
+    const ALL: [Self; 6] = [Self::Keep, Self::Foreign, Self::Unknown, Self::Grace, Self::Restore, Self::Remove];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Foreign => "foreign",
+            Self::Unknown => "unknown",
+            Self::Grace => "grace",
+            Self::Restore => "restore",
+            Self::Remove => "remove",
+        }
+    }
+}
+
+/// What of git was looked at: enough to see in two logs whether git moved between them.
+struct GitLine<'a>(&'a GitFacts);
+
+impl fmt::Display for GitLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let GitFacts { default_branch, branches, others, tags, history: _, reachable: _ } = self.0;
+        let mut hash = Sha256::new();
+        for (name, commit) in branches.iter().map(|(branch, commit)| (branch.full_ref(), commit)) {
+            hash.update(format!("{commit} {name}\n"));
+        }
+        for (name, commit) in tags {
+            hash.update(format!("{commit} refs/tags/{name}\n"));
+        }
+        for commit in others {
+            hash.update(format!("{commit}\n"));
+        }
+        let tips = &hex::encode(hash.finalize())[..12];
+        write!(f, "{}, ", count(branches.len() + others.len(), "branch", "branches"))?;
+        if let Some(branch) = default_branch {
+            write!(f, "default {branch}, ")?;
+        }
+        write!(f, "{}, tips {tips}", count(tags.len(), "git tag", "git tags"))
+    }
+}
+
+fn count(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
+/// The first twelve digits: enough to find it, short enough for a line.
+fn short(digest: &Digest) -> String {
+    format!("sha256:{}", &digest.hex()[..12])
+}
+
+/// Text from a registry cannot begin a line of its own, or colour the terminal.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
+}

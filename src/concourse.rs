@@ -152,8 +152,9 @@ fn print(say: &Say, answer: &impl Serialize) -> ExitCode {
     }
 }
 
+/// Reads what a program may know of the process that it runs in.
 #[expect(clippy::disallowed_methods, reason = "the edge is where environment and clock are read")]
-fn read_edge() -> Edge {
+pub fn read_edge() -> Edge {
     let concourse = |name: &str| name.starts_with("BUILD_") || name == "ATC_EXTERNAL_URL";
     let temporary = std::env::temp_dir();
     Edge {

@@ -35,6 +35,9 @@ pub enum Error {
     /// An image could not be unpacked.
     #[error(transparent)]
     Rootfs(#[from] RootfsError),
+    /// Tags were not reaped, or not as planned.
+    #[error(transparent)]
+    Reap(#[from] crate::commands::reap::ReapError),
     /// A verb could not do what it was asked for.
     #[error(transparent)]
     Step(#[from] crate::commands::StepError),
@@ -51,6 +54,7 @@ impl Error {
             Self::Registry(error) => error.hint(),
             Self::Engine(error) => error.hint(),
             Self::Rootfs(error) => error.hint(),
+            Self::Reap(error) => error.hint(),
             Self::Step(error) => error.hint(),
         }
     }

@@ -1,6 +1,7 @@
 //! One file per verb: read, decide, say, act.
 
 mod check;
+pub mod cli;
 mod details;
 mod error;
 mod facts;
@@ -8,6 +9,7 @@ mod get;
 mod history;
 mod inputs;
 mod put;
+pub mod reap;
 
 use tempfile::TempDir;
 

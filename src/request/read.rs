@@ -13,7 +13,8 @@ use super::{
     Request, RequestError, Source, Verify,
 };
 use crate::concourse::Version;
-use crate::names::{BadName, GitPath, GitScheme, GitUrl, Repository, Secret, Tag};
+use crate::decide::tags::check_prefix;
+use crate::names::{BadName, GitPath, GitScheme, GitUrl, Repository, Secret};
 
 impl Request for CheckRequest {
     fn parse(text: &[u8]) -> Result<Self, RequestError> {
@@ -311,13 +312,7 @@ fn registry(block: &Block) -> Result<RegistrySource, RequestError> {
         None => RepositorySetting::Whole(repository.parse().map_err(refuse)?),
     };
     let tag_prefix = block.text("tag_prefix").unwrap_or_default();
-    if !tag_prefix.is_empty() {
-        let tag = tag_prefix.parse::<Tag>().map_err(|source| block.refuse("tag_prefix", source))?;
-        if tag.as_str().len() > MAX_PREFIX {
-            let why = format!("has more than {MAX_PREFIX} characters: no content tag would fit behind it");
-            return Err(block.refuse("tag_prefix", BadName { what: "tag prefix", text: tag_prefix, why }));
-        }
-    }
+    check_prefix(&tag_prefix).map_err(|source| block.refuse("tag_prefix", source))?;
     Ok(RegistrySource {
         repository,
         tag_prefix,
@@ -326,9 +321,6 @@ fn registry(block: &Block) -> Result<RegistrySource, RequestError> {
         ca_certs: block.texts("ca_certs").unwrap_or_default(),
     })
 }
-
-/// A tag has 128 characters, and `inputs-` with 64 hexadecimal digits needs 71 of them.
-const MAX_PREFIX: usize = Tag::MAX_LENGTH - 71;
 
 fn build(block: &Block) -> Result<BuildSource, RequestError> {
     let dockerfile: Option<GitPath> = block.parsed("dockerfile")?;

@@ -1,5 +1,10 @@
 //! Runs the built programs against a real registry, engine and git server.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the product's rules for environment and programs are not those of its tests"
+)]
+
 mod check;
 mod facts;
 mod project;

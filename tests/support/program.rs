@@ -39,12 +39,14 @@ impl Program {
     }
 
     /// Any program, in the environment that Concourse gives: nothing but PATH and HOME; `/` as working directory.
+    /// TMPDIR, which Concourse does not set, stands for the container's own `/tmp`: this machine's is not ours to fill.
     fn new(name: &str) -> Self {
         let mut command = Command::new(path(name));
         command
             .env_clear()
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
             .env("HOME", "/root")
+            .env("TMPDIR", std::env::temp_dir())
             .current_dir("/");
         Self { command }
     }

@@ -67,15 +67,13 @@ pub async fn build(
     };
     let built = engine.build(&build, put.say).await?;
     // Somebody else may have built the same inputs meanwhile: the content tag is written once.
-    if params.rebuild == Rebuild::No {
-        if let Some(image) = built_image(put.registry, &put.content, put.version.inputs).await? {
-            put.say.line(format_args!(
-                "push: {} came to exist meanwhile; that image is used, ours is dropped",
-                put.content
-            ));
-            engine.discard(&built).await?;
-            return Ok(image);
-        }
+    if params.rebuild == Rebuild::No
+        && let Some(image) = built_image(put.registry, &put.content, put.version.inputs).await?
+    {
+        put.say
+            .line(format_args!("push: {} came to exist meanwhile; that image is used, ours is dropped", put.content));
+        engine.discard(&built).await?;
+        return Ok(image);
     }
     let pushed = engine.push(&built, put.say).await?;
     let image = built_image(put.registry, &put.content, put.version.inputs)

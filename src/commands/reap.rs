@@ -1,0 +1,299 @@
+//! `git-image reap`: removes the tags of branches and commits that git no longer has.
+//!
+//! The registry is read before git, and git again before anything goes; [`crate::decide::reap`] says why.
+//! The files: `read` reads, `canary` proves how a tag is removed, `apply` removes; they ask the outside through
+//! `outside`, which `servers` connects to the real registry and git.
+
+mod apply;
+pub mod args;
+mod canary;
+mod outside;
+mod read;
+mod servers;
+
+use std::io::{ErrorKind, Read, Write};
+use std::path::PathBuf;
+
+use self::args::{Input, Mode, ReapArgs};
+use self::outside::Outside;
+use self::read::Images;
+use self::servers::Servers;
+use crate::clients::git::GitError;
+use crate::clients::process::Environment;
+use crate::clients::registry::RegistryError;
+use crate::decide::reap::artifact::RunId;
+use crate::decide::reap::{self as decide, Found, Grace, Refusal, Rules};
+use crate::decide::tags;
+use crate::names::{BadName, Digest, GitRepository, Repository, Tag};
+use crate::request::{RepositorySetting, RequestError, Source};
+use crate::say::Say;
+
+/// Why tags were not reaped, or not as planned.
+#[derive(Debug, thiserror::Error)]
+pub enum ReapError {
+    /// The file with the source cannot be read.
+    #[error("cannot read the source from {from}")]
+    SourceUnreadable {
+        /// The file, or stdin.
+        from: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The source is not one.
+    #[error(transparent)]
+    Source(#[from] RequestError),
+    /// `source.registry.repository` is only the beginning of a repository.
+    #[error("cannot tell which repository to reap: `source.registry.repository` ends in '/'")]
+    RepositoryUnknown,
+    /// `--apply` with a grace period.
+    #[error("cannot apply a plan with a grace period of {grace}")]
+    GraceUnsupported {
+        /// The period.
+        grace: Grace,
+    },
+    /// git's answer cannot be trusted, or the plan goes too far.
+    #[error("refused to reap {repository}")]
+    Refused {
+        /// The repository of the registry.
+        repository: Repository,
+        /// Why.
+        #[source]
+        refusal: Refusal,
+    },
+    /// The registry deletes nothing.
+    #[error("cannot remove tags from {repository}: the registry does not allow deletes")]
+    DeletesDisabled {
+        /// The repository of the registry.
+        repository: Repository,
+    },
+    /// No way was found to remove a tag that leaves its siblings alone.
+    #[error("cannot remove single tags from {repository}: tried on a probe, {harm}")]
+    NoMethod {
+        /// The repository of the registry.
+        repository: Repository,
+        /// What happened to the probe.
+        harm: &'static str,
+    },
+    /// A probe could not be removed.
+    #[error("cannot remove the probe {tag} from {repository}")]
+    ProbeLeft {
+        /// The repository of the registry.
+        repository: Repository,
+        /// The tag of the probe.
+        tag: Tag,
+    },
+    /// The registry acknowledged a delete that it did not do.
+    #[error("cannot remove {} from {repository}: the registry did not do it", names(tags_left))]
+    NotRemoved {
+        /// The repository of the registry.
+        repository: Repository,
+        /// The tags that are still there.
+        tags_left: Vec<Tag>,
+    },
+    /// The removal was stopped half way.
+    #[error("stopped half way in {repository}; tags removed so far: {removed}")]
+    Stopped {
+        /// The repository of the registry.
+        repository: Repository,
+        /// How many tags were removed.
+        removed: usize,
+        /// What stopped it.
+        #[source]
+        why: Box<ReapError>,
+    },
+    /// Kept tags were gone after the removal, and are back.
+    #[error("REPAIRED: kept tags of {repository} were lost meanwhile and are put back: {}", names(repaired))]
+    Repaired {
+        /// The repository of the registry.
+        repository: Repository,
+        /// The tags.
+        repaired: Vec<Tag>,
+    },
+    /// A kept tag is gone, and so is its manifest.
+    #[error("tag {tag} of {repository} is lost: the registry has no manifest {digest} any more")]
+    Lost {
+        /// The repository of the registry.
+        repository: Repository,
+        /// The tag.
+        tag: Tag,
+        /// What it pointed to.
+        digest: Digest,
+    },
+    /// No tag of ours can have the prefix.
+    #[error("cannot use `source.registry.tag_prefix`")]
+    Prefix(#[source] BadName),
+    /// The system has no random number.
+    #[error("cannot read a random number from /dev/urandom")]
+    Random(#[source] std::io::Error),
+    /// git's refs never held still.
+    #[error("cannot read the branches of git repository {repository}: they moved each time that they were read")]
+    GitMoves {
+        /// The git repository.
+        repository: GitRepository,
+    },
+    /// There is no place for what git fetches.
+    #[error("cannot make a directory in {}", within.display())]
+    Directory {
+        /// The directory for temporary files.
+        within: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The plan cannot be written to stdout.
+    #[error("cannot write the plan to stdout")]
+    Output(#[source] std::io::Error),
+    /// The registry refused, or could not be reached.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// git, or the server that it spoke to, refused.
+    #[error(transparent)]
+    Git(#[from] GitError),
+}
+
+impl ReapError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::SourceUnreadable { .. } => {
+                Some("give the `source` block of the resource as JSON, in a file or on stdin (-)".to_owned())
+            }
+            Self::Source(error) => error.hint(),
+            Self::RepositoryUnknown => {
+                Some("write the whole repository there, such as registry.example.com/acme/app".to_owned())
+            }
+            Self::GraceUnsupported { .. } => Some(
+                "give --grace 0s, when nothing is being built; the journal of first-seen-dead comes with a later release"
+                    .to_owned(),
+            ),
+            Self::Refused { refusal, .. } => refusal.hint(),
+            Self::DeletesDisabled { .. } => {
+                Some("allow them: in distribution's registry, `storage.delete.enabled: true`".to_owned())
+            }
+            Self::NoMethod { .. } => Some("this registry's own API may be needed; no tag was touched".to_owned()),
+            Self::ProbeLeft { .. } => Some("no other tag was touched; remove it by hand".to_owned()),
+            Self::NotRemoved { .. } => Some("run it again; what is left is tried anew".to_owned()),
+            Self::Stopped { why, .. } => {
+                Some(why.hint().unwrap_or_else(|| "run it again; it goes on where it stopped".to_owned()))
+            }
+            Self::Repaired { .. } => Some(
+                "somebody else removed them or pushed at the same time; see that they pull, and use a grace period"
+                    .to_owned(),
+            ),
+            Self::Lost { tag, .. } => Some(format!("build the image again; if {tag} is not ours, push it again")),
+            Self::GitMoves { .. } => Some("run it again when less is being pushed".to_owned()),
+            Self::Prefix(_) | Self::Random(_) | Self::Directory { .. } | Self::Output(_) => None,
+            Self::Registry(error) => error.hint(),
+            Self::Git(error) => error.hint(),
+        }
+    }
+}
+
+fn names(tags: &[Tag]) -> String {
+    tags.iter().map(Tag::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// Reaps: reads registry and git, writes the plan to `output`, and with `--apply` does it.
+///
+/// `input` is stdin, for `--source -`; `environment` is what git may know of ours.
+///
+/// # Errors
+///
+/// See [`ReapError`]. Without `--apply` nothing was changed, whatever the error.
+pub async fn reap(
+    args: &ReapArgs,
+    input: &mut impl Read,
+    output: &mut impl Write,
+    environment: &Environment,
+    say: &Say,
+) -> Result<(), ReapError> {
+    let grace = args.grace;
+    if args.mode() == Mode::Apply && !grace.is_none() {
+        return Err(ReapError::GraceUnsupported { grace });
+    }
+    let source = read_source(&args.source, input, say)?;
+    let RepositorySetting::Whole(repository) = &source.registry.repository else {
+        return Err(ReapError::RepositoryUnknown);
+    };
+    tags::check_prefix(&source.registry.tag_prefix).map_err(ReapError::Prefix)?;
+    let rules = Rules {
+        repository: source.git.uri.repository().clone(),
+        branch: source.git.branch.clone(),
+        tag_prefix: source.registry.tag_prefix.clone(),
+        grace,
+        max_delete: args.max_delete(),
+    };
+    let servers = Servers::open(&source, repository, environment, say).await?;
+    let request = Request { repository, rules: &rules, mode: args.mode() };
+    plan_and_apply(&servers, &request, output, say).await
+}
+
+struct Request<'a> {
+    repository: &'a Repository,
+    rules: &'a Rules,
+    mode: Mode,
+}
+
+async fn plan_and_apply<O: Outside>(
+    outside: &O,
+    request: &Request<'_>,
+    output: &mut impl Write,
+    say: &Say,
+) -> Result<(), ReapError> {
+    let Request { repository, rules, mode } = *request;
+    let mut images = Images::default();
+    say.line(format_args!("reading the tags of {repository}"));
+    let registry = read::registry(outside, repository, rules, &mut images).await?;
+    say.line(format_args!("reading the branches and the history of {}", rules.repository));
+    let git = outside.git(&registry.commits(rules), None).await?;
+
+    let found = Found { registry, git };
+    let refused = |refusal| ReapError::Refused { repository: repository.clone(), refusal };
+    let plan = decide::reap(&found, rules).map_err(refused)?;
+    show(&plan, output)?;
+
+    match mode {
+        Mode::Plan => Ok(()),
+        Mode::Apply => {
+            plan.within_limits().map_err(refused)?;
+            let id = random_run_id()?;
+            let run = apply::Run { outside, repository, rules, id: &id, say };
+            apply::apply(&run, plan, found, images).await
+        }
+    }
+}
+
+fn read_source(from: &Input, stdin: &mut impl Read, say: &Say) -> Result<Source, ReapError> {
+    let mut text = Vec::new();
+    let (name, result) = match from {
+        Input::Stdin => ("stdin".to_owned(), stdin.read_to_end(&mut text)),
+        Input::File(path) => {
+            (path.display().to_string(), std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut text)))
+        }
+    };
+    result.map_err(|source| ReapError::SourceUnreadable { from: name, source })?;
+    let source = Source::parse(&text)?;
+    for secret in source.secrets() {
+        say.hide(secret);
+    }
+    Ok(source)
+}
+
+fn show(plan: &decide::Plan, output: &mut impl Write) -> Result<(), ReapError> {
+    match writeln!(output, "{plan}").and_then(|()| output.flush()) {
+        // The reader has seen enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result.map_err(ReapError::Output),
+    }
+}
+
+fn random_run_id() -> Result<RunId, ReapError> {
+    let mut random = [0; 8];
+    let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut random));
+    read.map_err(ReapError::Random)?;
+    Ok(RunId::new(random))
+}
+
+#[cfg(test)]
+mod tests;

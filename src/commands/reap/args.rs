@@ -1,0 +1,104 @@
+//! The command line of `git-image reap`.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use crate::decide::reap::{Grace, MaxDelete};
+
+/// Removes the tags of branches and commits that git no longer has.
+///
+/// Shows a plan with one line for each tag of the repository: what happens to it, and why. Nothing is changed without
+/// --apply. Only tags that git-image wrote for this git repository are ever removed; a tag that cannot be judged stays.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct ReapArgs {
+    /// The resource's `source`, as JSON: a file, or - for stdin
+    ///
+    /// The same block as in the pipeline. YAML is not read: `yq -o json '.resources[0].source' pipeline.yml` turns it
+    /// into JSON. Every branch is judged, whichever `git.branch` names.
+    #[arg(long, value_name = "FILE")]
+    pub source: Input,
+
+    /// Do what the plan says
+    ///
+    /// First proves on two tags of its own that this registry can remove one tag and leave the others on the same
+    /// digest alone. Afterwards verifies every tag that was kept.
+    #[arg(long)]
+    pub apply: bool,
+
+    /// How long a tag stays after it was first seen dead, such as 24h, 90m or 7d
+    ///
+    /// Must be longer than the longest build, or the image of a branch that is being built may go. With --apply only
+    /// 0s is supported so far: run it when nothing is being built.
+    #[arg(long, value_name = "DURATION", default_value = "24h")]
+    pub grace: Grace,
+
+    /// Refuse to remove more than N tags [default: 100, and at most half of the tags when there are 20 or more]
+    #[arg(long, value_name = "N")]
+    pub max_delete: Option<usize>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  git-image reap --source source.json
+          shows the plan
+  git-image reap --source source.json --grace 0s --apply
+          shows the plan and does it
+  git-image reap --source - --grace 0s < source.json | grep '^REMOVE'
+          shows only what would be removed
+
+The plan is written to stdout, everything else to stderr.
+Exit status: 0 done, 1 refused, failed or repaired, 2 wrong usage.";
+
+impl ReapArgs {
+    /// How many tags may be removed.
+    pub fn max_delete(&self) -> MaxDelete {
+        self.max_delete.map_or(MaxDelete::Default, MaxDelete::Count)
+    }
+
+    /// What is done with the plan.
+    pub fn mode(&self) -> Mode {
+        if self.apply { Mode::Apply } else { Mode::Plan }
+    }
+}
+
+/// What is done with the plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// It is shown.
+    Plan,
+    /// It is shown, and done.
+    Apply,
+}
+
+/// Where a text comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// `-`.
+    Stdin,
+    /// A file.
+    File(PathBuf),
+}
+
+impl FromStr for Input {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(if text == "-" { Self::Stdin } else { Self::File(text.into()) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use crate::commands::cli::Cli;
+
+    #[test]
+    fn the_help_says_what_it_does_and_what_it_needs() {
+        let mut command = Cli::command().term_width(100);
+        command.build();
+        let reap = command.find_subcommand_mut("reap").expect("there is reap");
+        assert_eq!(reap.render_long_help().to_string(), include_str!("../../../tests/golden/reap-help.txt"));
+    }
+}

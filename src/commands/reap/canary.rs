@@ -1,0 +1,128 @@
+//! Proves, on tags that nobody needs, how this registry removes one tag and leaves its siblings.
+//!
+//! What DELETE by tag does cannot be told from the status code: some registries refuse it, some untag, some delete the
+//! manifest with all its tags, some answer 404 for a tag that exists.
+//!
+//! Fact: registry-deletion §1.7, §5 experiments 5, 15 and 18.
+
+use super::ReapError;
+use super::apply::Run;
+use super::outside::Outside;
+use crate::clients::registry::Deleted;
+use crate::decide::reap::artifact::{self, Artifact};
+use crate::names::{Digest, Tag};
+
+/// How one tag is removed without touching its siblings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// The registry's own DELETE by tag.
+    ByTag,
+    /// A tombstone is put on the tag, and the tombstone is deleted.
+    Tombstone,
+}
+
+/// Finds the method that works here. Cleans up after itself, also when none does.
+///
+/// # Errors
+///
+/// Deletes are disabled (then nothing was written), no method leaves the sibling alone, or a request failed.
+pub async fn prove<O: Outside>(run: &Run<'_, O>) -> Result<Method, ReapError> {
+    let Run { outside, repository, rules, id, say } = run;
+    // No manifest has this digest, so nothing can be lost: 404 says that deletes are allowed, 405 that they are not.
+    match outside.delete(&Digest::from_bytes([0; 32])).await? {
+        Deleted::NotAllowed => return Err(ReapError::DeletesDisabled { repository: (*repository).clone() }),
+        Deleted::Gone | Deleted::WasNotThere => {}
+    }
+    let name = |letter| format!("{}_reaper-canary-{}-{letter}", rules.tag_prefix, id.as_str()).parse();
+    let canary = Canary {
+        run,
+        tags: (name('a').map_err(ReapError::Prefix)?, name('b').map_err(ReapError::Prefix)?),
+        by_tag: artifact::canary(&rules.repository, id, 1),
+        by_tombstone: artifact::canary(&rules.repository, id, 2),
+    };
+    let method = canary.find().await;
+    let cleaned = canary.clean().await;
+    match (method, cleaned) {
+        (Ok(method), Ok(())) => Ok(method),
+        (Ok(_), Err(error)) => Err(error),
+        (Err(error), cleaned) => {
+            if let Err(left) = cleaned {
+                say.line(format_args!("the probes could not be cleaned up; the next run does: {left}"));
+            }
+            Err(error)
+        }
+    }
+}
+
+struct Canary<'a, O> {
+    run: &'a Run<'a, O>,
+    tags: (Tag, Tag),
+    by_tag: Artifact,
+    by_tombstone: Artifact,
+}
+
+impl<O: Outside> Canary<'_, O> {
+    async fn find(&self) -> Result<Method, ReapError> {
+        self.put(&self.by_tag).await?;
+        match self.run.outside.delete_tag(&self.tags.0).await? {
+            Deleted::NotAllowed => {}
+            // Also after a 404: what counts is what happened.
+            Deleted::Gone | Deleted::WasNotThere => match self.harm(&self.by_tag).await? {
+                None => return Ok(Method::ByTag),
+                Some(harm) => self.run.say.line(format_args!("DELETE by tag is not used here: {harm}")),
+            },
+        }
+        self.put(&self.by_tombstone).await?;
+        let tombstone = self.tombstone();
+        self.run.outside.push_note(&tombstone).await?;
+        self.run.outside.put(&self.tags.0, &tombstone.manifest).await?;
+        self.run.outside.delete(&tombstone.manifest.digest).await?;
+        match self.harm(&self.by_tombstone).await? {
+            None => Ok(Method::Tombstone),
+            Some(harm) => Err(ReapError::NoMethod { repository: self.run.repository.clone(), harm }),
+        }
+    }
+
+    fn tombstone(&self) -> Artifact {
+        let tags = [(self.tags.0.to_string(), self.by_tombstone.manifest.digest)];
+        artifact::tombstone(&self.run.rules.repository, self.run.id, 0, tags.into())
+    }
+
+    async fn put(&self, probe: &Artifact) -> Result<(), ReapError> {
+        self.run.outside.push_note(probe).await?;
+        self.run.outside.put(&self.tags.0, &probe.manifest).await?;
+        self.run.outside.put(&self.tags.1, &probe.manifest).await
+    }
+
+    /// What is not as it should be: the first tag gone, the second one and the manifest there.
+    async fn harm(&self, probe: &Artifact) -> Result<Option<&'static str>, ReapError> {
+        let digest = probe.manifest.digest;
+        let (a, b) = (self.run.outside.resolve(&self.tags.0).await?, self.run.outside.resolve(&self.tags.1).await?);
+        if b != Some(digest) || self.run.outside.manifest(&digest).await?.is_none() {
+            return Ok(Some("it also removed another tag on the same digest"));
+        }
+        // Some registries forget the manifest and leave the tag, which then points to nothing for ever.
+        let listed = self.run.outside.tags().await?.iter().any(|tag| tag == self.tags.0.as_str());
+        Ok((listed || a.is_some()).then_some("the tag was still there afterwards"))
+    }
+
+    /// Removes whatever of the probes is there, by tag and by digest: their digests are ours alone. What one registry
+    /// refuses another one needs, so only what is left in the end is an error.
+    async fn clean(&self) -> Result<(), ReapError> {
+        let tags = [&self.tags.0, &self.tags.1];
+        for tag in tags {
+            if self.run.outside.resolve(tag).await?.is_some() {
+                let _ = self.run.outside.delete_tag(tag).await;
+            }
+        }
+        for artifact in [&self.by_tag, &self.by_tombstone, &self.tombstone()] {
+            let _ = self.run.outside.delete(&artifact.manifest.digest).await;
+        }
+        for tag in tags {
+            if self.run.outside.resolve(tag).await?.is_some() {
+                return Err(ReapError::ProbeLeft { repository: self.run.repository.clone(), tag: tag.clone() });
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,83 @@
+//! What the reaper asks of the outside: one method for each request.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::stream::{self, StreamExt as _};
+
+use super::ReapError;
+use crate::clients::registry::{Deleted, Descriptor, Manifest};
+use crate::decide::reap::artifact::{Artifact, Note};
+use crate::decide::reap::{GitFacts, Labels};
+use crate::names::{CommitId, Digest, Tag};
+
+/// How many requests that only read are under way at once.
+pub const READS: usize = 32;
+
+/// How many requests that move or remove tags are under way at once.
+pub const WRITES: usize = 8;
+
+/// Registry and git, as the reaper sees them.
+///
+/// It is a trait so that a test can be a registry that is stopped at every request, or in which somebody else pushes
+/// between any two requests. The real one is [`super::servers::Servers`].
+pub trait Outside {
+    /// Every tag that the registry lists.
+    async fn tags(&self) -> Result<Vec<String>, ReapError>;
+
+    /// What a tag points to; `None` for 404.
+    async fn resolve(&self, tag: &Tag) -> Result<Option<Digest>, ReapError>;
+
+    /// A manifest; `None` for 404.
+    async fn manifest(&self, digest: &Digest) -> Result<Option<Manifest>, ReapError>;
+
+    /// The labels of the image that a manifest describes; or why they cannot be read.
+    async fn labels(&self, manifest: &Manifest) -> Result<Labels, String>;
+
+    /// The config of a tombstone or probe; or why it cannot be read.
+    async fn note(&self, config: &Descriptor) -> Result<Note, String>;
+
+    /// Pushes the config of an artifact, so that its manifest can be put.
+    async fn push_note(&self, artifact: &Artifact) -> Result<(), ReapError>;
+
+    /// Puts a manifest at a tag.
+    async fn put(&self, tag: &Tag, manifest: &Manifest) -> Result<(), ReapError>;
+
+    /// Deletes a manifest with all its tags. Never called with the digest of an image.
+    async fn delete(&self, digest: &Digest) -> Result<Deleted, ReapError>;
+
+    /// Deletes by tag.
+    async fn delete_tag(&self, tag: &Tag) -> Result<Deleted, ReapError>;
+
+    /// Reads git anew: its refs, and which of `commits` they reach. When the refs are those of `known`, that is the answer.
+    async fn git(&self, commits: &BTreeSet<CommitId>, known: Option<&GitFacts>) -> Result<GitFacts, ReapError>;
+}
+
+/// Resolves many tags at once.
+pub async fn resolve<O: Outside>(
+    outside: &O,
+    tags: impl IntoIterator<Item = Tag>,
+) -> Result<BTreeMap<Tag, Option<Digest>>, ReapError> {
+    at_once(READS, tags, async |tag| Ok((tag.clone(), outside.resolve(&tag).await?))).await
+}
+
+/// Does one thing for each item, `limit` of them at once. After an error nothing more is begun, and what is under way is
+/// waited for: a request that was given up could still have its effect after we have looked.
+pub async fn at_once<T, R, C, F>(limit: usize, items: impl IntoIterator<Item = T>, each: F) -> Result<C, ReapError>
+where
+    C: FromIterator<R>,
+    F: AsyncFn(T) -> Result<R, ReapError>,
+{
+    let (failed, each) = (Cell::new(false), &each);
+    let one = async |item| {
+        if failed.get() {
+            return None;
+        }
+        let result = each(item).await;
+        failed.set(failed.get() || result.is_err());
+        Some(result)
+    };
+    let results: Vec<Option<Result<R, ReapError>>> =
+        stream::iter(items).map(one).buffer_unordered(limit).collect().await;
+    results.into_iter().flatten().collect()
+}

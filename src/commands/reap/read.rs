@@ -1,0 +1,127 @@
+//! Reads what the decision needs of a registry.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::ReapError;
+use super::outside::{self, Outside, READS, at_once};
+use crate::clients::registry::Manifest;
+use crate::decide::reap::artifact::{self, Kind, Note};
+use crate::decide::reap::{self as decide, Before, Origin, RegistryFacts, Rules, TagState};
+use crate::decide::tags::OurTag;
+use crate::names::{Digest, Repository, Tag};
+
+/// Manifests that were read, by their digest: a digest never changes what it says, so none is read twice.
+#[derive(Default)]
+pub struct Images(BTreeMap<Digest, Known>);
+
+/// What is known of a digest.
+enum Known {
+    /// The registry has no such manifest.
+    Gone,
+    /// Somebody's image.
+    Image(Manifest, Origin),
+    /// A tombstone of ours, if its note could be read.
+    Tombstone(Manifest, Note),
+    /// A probe.
+    Canary(Manifest, Note),
+}
+
+impl Images {
+    /// The bytes of a manifest that was read.
+    pub fn manifest(&self, digest: &Digest) -> Option<&Manifest> {
+        match self.0.get(digest)? {
+            Known::Gone => None,
+            Known::Image(manifest, _) | Known::Tombstone(manifest, _) | Known::Canary(manifest, _) => Some(manifest),
+        }
+    }
+
+    /// Reads those that are not known yet.
+    async fn read<O: Outside>(&mut self, outside: &O, digests: BTreeSet<Digest>) -> Result<(), ReapError> {
+        let unknown = digests.into_iter().filter(|digest| !self.0.contains_key(digest));
+        let read: Vec<_> =
+            at_once(READS, unknown, async |digest| Ok((digest, read_image(outside, &digest).await?))).await?;
+        self.0.extend(read);
+        Ok(())
+    }
+
+    fn origin(&self, digest: &Digest) -> Origin {
+        match self.0.get(digest) {
+            Some(Known::Image(_, origin)) => origin.clone(),
+            Some(Known::Tombstone(..) | Known::Canary(..)) => {
+                Origin::Unreadable { why: "it is an artifact of the reaper".to_owned() }
+            }
+            Some(Known::Gone) | None => Origin::NotRead,
+        }
+    }
+
+    fn state(&self, tag: &Tag, digest: Digest) -> TagState {
+        match self.0.get(&digest) {
+            Some(Known::Gone) => TagState::Missing,
+            Some(Known::Canary(_, note)) => TagState::Canary { digest, repository: note.repository.clone() },
+            Some(Known::Tombstone(_, note)) => TagState::Tombstone {
+                digest,
+                repository: note.repository.clone(),
+                before: note.tags.get(tag.as_str()).map(|&digest| match self.0.get(&digest) {
+                    Some(Known::Gone) => Before::Gone,
+                    Some(_) | None => Before::Image { digest, origin: self.origin(&digest) },
+                }),
+            },
+            Some(Known::Image(..)) | None => TagState::Image { digest, origin: self.origin(&digest) },
+        }
+    }
+}
+
+/// Reads every tag, and the image behind every tag of our form.
+///
+/// # Errors
+///
+/// The list, or what a tag points to, cannot be read. Labels that cannot be read are no error: such a tag is kept.
+pub async fn registry<O: Outside>(
+    outside: &O,
+    repository: &Repository,
+    rules: &Rules,
+    images: &mut Images,
+) -> Result<RegistryFacts, ReapError> {
+    let listed = outside.tags().await?;
+    let resolved = outside::resolve(outside, listed.iter().filter_map(|text| text.parse().ok())).await?;
+
+    let ours = |tag: &Tag| decide::form(rules, tag.as_str()) != OurTag::Foreign;
+    let digests = resolved.iter().filter(|(tag, _)| ours(tag)).filter_map(|(_, digest)| *digest);
+    images.read(outside, digests.collect()).await?;
+    let below = images.0.values().filter_map(|image| match image {
+        Known::Tombstone(_, note) => Some(note.tags.values().copied()),
+        Known::Gone | Known::Image(..) | Known::Canary(..) => None,
+    });
+    let below = below.flatten().collect();
+    images.read(outside, below).await?;
+
+    let states = listed.into_iter().map(|text| {
+        // What the grammar of tags does not allow cannot be asked for, and is not ours.
+        let state = match text.parse::<Tag>().ok().and_then(|tag| Some((resolved.get(&tag)?.as_ref().copied()?, tag))) {
+            Some((digest, tag)) if ours(&tag) => images.state(&tag, digest),
+            Some((digest, _)) => TagState::Image { digest, origin: Origin::NotRead },
+            None => TagState::Missing,
+        };
+        (text, state)
+    });
+    Ok(RegistryFacts { repository: repository.to_string(), tags: states.collect() })
+}
+
+async fn read_image<O: Outside>(outside: &O, digest: &Digest) -> Result<Known, ReapError> {
+    let Some(manifest) = outside.manifest(digest).await? else { return Ok(Known::Gone) };
+    let unreadable = |why| Origin::Unreadable { why };
+    Ok(match artifact::kind(&manifest) {
+        Kind::Tombstone(config) => match outside.note(&config).await {
+            Ok(note) => Known::Tombstone(manifest, note),
+            Err(why) => Known::Image(manifest, unreadable(why)),
+        },
+        Kind::Canary(config) => match outside.note(&config).await {
+            Ok(note) => Known::Canary(manifest, note),
+            Err(why) => Known::Image(manifest, unreadable(why)),
+        },
+        Kind::Other => {
+            let origin = outside.labels(&manifest).await.map_or_else(unreadable, Origin::Labels);
+            Known::Image(manifest, origin)
+        }
+    })
+}

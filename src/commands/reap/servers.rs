@@ -1,0 +1,144 @@
+//! The registry and the git repository of a source, as the reaper asks them.
+
+use std::collections::BTreeSet;
+
+use tempfile::TempDir;
+
+use super::ReapError;
+use super::outside::Outside;
+use crate::clients::git::{Depth, Git, Refs, Want};
+use crate::clients::process::Environment;
+use crate::clients::registry::{At, Content, Deleted, Descriptor, ImageConfig, Manifest, Registry, RegistryError};
+use crate::decide::reap::artifact::{Artifact, Note};
+use crate::decide::reap::{GitFacts, History, Labels};
+use crate::names::{CommitId, Digest, Repository, Tag};
+use crate::request::Source;
+use crate::say::Say;
+
+/// How often git is fetched from until its refs hold still.
+const ROUNDS: usize = 5;
+
+/// The real outside.
+pub struct Servers {
+    registry: Registry,
+    git: Git,
+    /// Where git's objects are; gone with this value.
+    _directory: TempDir,
+}
+
+impl Servers {
+    /// Nothing is asked yet.
+    ///
+    /// # Errors
+    ///
+    /// Certificates, keys or settings of the source are not usable, or no directory can be made.
+    pub async fn open(
+        source: &Source,
+        repository: &Repository,
+        environment: &Environment,
+        say: &Say,
+    ) -> Result<Self, ReapError> {
+        let directory = tempfile::Builder::new().prefix("git-image-reap-").tempdir_in(&environment.temporary);
+        let directory =
+            directory.map_err(|source| ReapError::Directory { within: environment.temporary.clone(), source })?;
+        Ok(Self {
+            registry: Registry::new(repository, &source.registry, say)?,
+            git: Git::open(&source.git, &directory.path().join("git"), environment, say).await?,
+            _directory: directory,
+        })
+    }
+
+    async fn refs(&self) -> Result<GitFacts, ReapError> {
+        let Refs { branches, tags, others, default_branch } = self.git.refs().await?;
+        let others = others.into_iter().collect();
+        let (history, reachable) = (History::Complete, BTreeSet::new());
+        Ok(GitFacts { default_branch, branches, others, tags, history, reachable })
+    }
+}
+
+impl Outside for Servers {
+    async fn tags(&self) -> Result<Vec<String>, ReapError> {
+        Ok(self.registry.tags().await?)
+    }
+
+    async fn resolve(&self, tag: &Tag) -> Result<Option<Digest>, ReapError> {
+        Ok(self.registry.resolve(tag).await?.map(|descriptor| descriptor.digest))
+    }
+
+    async fn manifest(&self, digest: &Digest) -> Result<Option<Manifest>, ReapError> {
+        Ok(self.registry.manifest(At::Digest(digest)).await?)
+    }
+
+    async fn labels(&self, manifest: &Manifest) -> Result<Labels, String> {
+        let why = |error: RegistryError| error.to_string();
+        let config = match self.registry.content(manifest).map_err(why)? {
+            Content::Image { config, .. } => config,
+            Content::Index { manifests } => {
+                // Every image of an index that we push has the same labels; an attestation is of no platform and has none.
+                let is_image = |child: &&Descriptor| child.platform.as_ref().is_none_or(|it| it.os != "unknown");
+                let child = manifests.iter().find(is_image).ok_or("it is an index without images")?;
+                let child = self.registry.manifest(At::Digest(&child.digest)).await.map_err(why)?;
+                match self.registry.content(&child.ok_or("its first image is gone")?).map_err(why)? {
+                    Content::Image { config, .. } => config,
+                    Content::Index { .. } => return Err("it is an index of an index".to_owned()),
+                }
+            }
+        };
+        let bytes = self.registry.blob(&config).await.map_err(why)?;
+        let config: ImageConfig = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+        let mut labels = config.config.and_then(|config| config.labels).unwrap_or_default();
+        Ok(Labels {
+            repository: labels.remove("git-image.repository"),
+            commit: labels.remove("git-image.commit"),
+            inputs: labels.remove("git-image.inputs"),
+        })
+    }
+
+    async fn note(&self, config: &Descriptor) -> Result<Note, String> {
+        let bytes = self.registry.blob(config).await.map_err(|error| error.to_string())?;
+        serde_json::from_slice(&bytes).map_err(|error| error.to_string())
+    }
+
+    async fn push_note(&self, artifact: &Artifact) -> Result<(), ReapError> {
+        self.registry.push_blob(artifact.config_type, artifact.config.clone()).await?;
+        Ok(())
+    }
+
+    async fn put(&self, tag: &Tag, manifest: &Manifest) -> Result<(), ReapError> {
+        Ok(self.registry.put_manifest(At::Tag(tag), manifest).await?)
+    }
+
+    async fn delete(&self, digest: &Digest) -> Result<Deleted, ReapError> {
+        Ok(self.registry.delete(digest).await?)
+    }
+
+    async fn delete_tag(&self, tag: &Tag) -> Result<Deleted, ReapError> {
+        Ok(self.registry.delete_tag(tag).await?)
+    }
+
+    async fn git(&self, commits: &BTreeSet<CommitId>, known: Option<&GitFacts>) -> Result<GitFacts, ReapError> {
+        let mut facts = self.refs().await?;
+        if let Some(known) = known.filter(|known| known.same_refs(&facts)) {
+            return Ok(known.clone());
+        }
+        for _ in 0..ROUNDS {
+            // Asked for everything, a server whose own history is cut off says where; asked for nothing it would not.
+            self.git.fetch(&Want::AllRefs, Depth::Everything).await?;
+            let again = self.refs().await?;
+            if !again.same_refs(&facts) {
+                // What was fetched may be neither of the two.
+                facts = again;
+                continue;
+            }
+            if self.git.is_shallow()? {
+                return Ok(GitFacts { history: History::Shallow, ..facts });
+            }
+            let GitFacts { branches, others, tags, .. } = &facts;
+            let tips: Vec<CommitId> = branches.values().chain(others).chain(tags.values()).copied().collect();
+            let commits: Vec<CommitId> = commits.iter().copied().collect();
+            facts.reachable = self.git.reachable(&commits, &tips).await?;
+            return Ok(facts);
+        }
+        Err(ReapError::GitMoves { repository: self.git.repository().clone() })
+    }
+}

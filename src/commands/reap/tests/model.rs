@@ -1,0 +1,230 @@
+//! A registry and a git repository in memory, which are stopped, fail, or meet somebody else at every request.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use crate::clients::registry::{Deleted, Descriptor, Manifest};
+use crate::commands::reap::ReapError;
+use crate::commands::reap::outside::Outside;
+use crate::decide::reap::artifact::{self, Artifact, Kind, Note};
+use crate::decide::reap::{GitFacts, History, Labels};
+use crate::names::{Branch, CommitId, Digest, Tag};
+
+/// What a registry makes of DELETE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deletes {
+    /// distribution 2.8: by digest only.
+    ByDigest,
+    /// distribution 3, Zot, Gitea: by tag takes that tag away.
+    ByTag,
+    /// GitHub and others: by tag deletes the manifest, and all its tags with it.
+    TagMeansManifest,
+    /// Nexus: by tag answers 404 for a tag that exists.
+    TagIsNotFound,
+    /// Says 202 to a tag and does nothing.
+    TagIsIgnored,
+    /// By digest leaves the tags, which then dangle.
+    TagsStay,
+    /// `storage.delete.enabled: false`.
+    Disabled,
+}
+
+/// What happens at one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    None,
+    /// The reaper is killed before this request is sent.
+    Kill(usize),
+    /// This request fails and has no effect.
+    FailBefore(usize),
+    /// This request has its effect, and its answer is lost.
+    FailAfter(usize),
+}
+
+pub type Event = Box<dyn FnOnce(&mut World)>;
+
+#[derive(Default)]
+pub struct World {
+    pub manifests: BTreeMap<Digest, Manifest>,
+    pub labels: BTreeMap<Digest, Labels>,
+    pub notes: BTreeMap<Digest, Bytes>,
+    pub tags: BTreeMap<Tag, Digest>,
+    pub branches: BTreeMap<Branch, CommitId>,
+    /// What must never be lost, not even for one request.
+    pub protected: BTreeMap<Tag, Digest>,
+    pub requests: usize,
+    pub writes: usize,
+    /// The requests that listed the tags.
+    pub lists: Vec<usize>,
+    pub killed: bool,
+}
+
+pub struct Model {
+    pub world: RefCell<World>,
+    pub deletes: Deletes,
+    pub trouble: Trouble,
+    pub event: RefCell<Option<(usize, Event)>>,
+}
+
+impl World {
+    pub fn put(&mut self, tag: &str, manifest: &Manifest) {
+        self.manifests.insert(manifest.digest, manifest.clone());
+        self.tags.insert(tag.parse().expect("a tag"), manifest.digest);
+    }
+
+    fn delete(&mut self, digest: &Digest, deletes: Deletes) -> Deleted {
+        let Some(manifest) = self.manifests.remove(digest) else { return Deleted::WasNotThere };
+        assert_ne!(artifact::kind(&manifest), Kind::Other, "an image was deleted by its digest");
+        if deletes != Deletes::TagsStay {
+            self.tags.retain(|_, other| other != digest);
+        }
+        Deleted::Gone
+    }
+
+    pub fn resolve(&self, tag: &str) -> Option<Digest> {
+        let digest = self.tags.get(&tag.parse::<Tag>().expect("a tag"))?;
+        self.manifests.contains_key(digest).then_some(*digest)
+    }
+
+    fn check(&self) {
+        for (tag, digest) in &self.protected {
+            assert_eq!(self.resolve(tag.as_str()), Some(*digest), "{tag} was lost at request {}", self.requests);
+        }
+    }
+
+    /// The tags that point to an artifact of the reaper, probes left out.
+    pub fn hidden(&self) -> BTreeSet<&Tag> {
+        let artifact = |digest| artifact::kind(&self.manifests[digest]) != Kind::Other;
+        let hidden = self.tags.iter().filter(|(tag, digest)| !tag.as_str().starts_with("_reaper") && artifact(digest));
+        hidden.map(|(tag, _)| tag).collect()
+    }
+
+    /// Every tag; fails when one of them does not point to an image.
+    pub fn tags(&self) -> BTreeSet<String> {
+        for (tag, digest) in &self.tags {
+            let manifest = self.manifests.get(digest).expect("no tag dangles");
+            assert_eq!(artifact::kind(manifest), Kind::Other, "{tag} points to an artifact of the reaper");
+        }
+        self.tags.keys().map(Tag::to_string).collect()
+    }
+}
+
+impl Model {
+    pub fn new(world: World, deletes: Deletes, trouble: Trouble) -> Self {
+        Self { world: RefCell::new(world), deletes, trouble, event: RefCell::new(None) }
+    }
+
+    async fn request<T>(&self, effect: impl FnOnce(&mut World) -> T) -> Result<T, ReapError> {
+        let number = {
+            let mut world = self.world.borrow_mut();
+            world.requests += 1;
+            let number = world.requests;
+            if self.event.borrow().as_ref().is_some_and(|(at, _)| *at == number)
+                && let Some((_, event)) = self.event.take()
+            {
+                event(&mut world);
+            }
+            world.killed |= self.trouble == Trouble::Kill(number);
+            number
+        };
+        if self.trouble == Trouble::Kill(number) {
+            std::future::pending::<()>().await;
+        }
+        if self.trouble == Trouble::FailBefore(number) {
+            return Err(broken());
+        }
+        let mut world = self.world.borrow_mut();
+        let answer = effect(&mut world);
+        world.check();
+        if self.trouble == Trouble::FailAfter(number) { Err(broken()) } else { Ok(answer) }
+    }
+
+    async fn write<T>(&self, effect: impl FnOnce(&mut World) -> T) -> Result<T, ReapError> {
+        self.world.borrow_mut().writes += 1;
+        self.request(effect).await
+    }
+}
+
+fn broken() -> ReapError {
+    ReapError::Output(std::io::Error::other("the connection broke"))
+}
+
+impl Outside for Model {
+    async fn tags(&self) -> Result<Vec<String>, ReapError> {
+        self.request(|world| {
+            world.lists.push(world.requests);
+            world.tags.keys().map(Tag::to_string).collect()
+        })
+        .await
+    }
+
+    async fn resolve(&self, tag: &Tag) -> Result<Option<Digest>, ReapError> {
+        self.request(|world| world.resolve(tag.as_str())).await
+    }
+
+    async fn manifest(&self, digest: &Digest) -> Result<Option<Manifest>, ReapError> {
+        self.request(|world| world.manifests.get(digest).cloned()).await
+    }
+
+    async fn labels(&self, manifest: &Manifest) -> Result<Labels, String> {
+        let labels = self.request(|world| world.labels.get(&manifest.digest).cloned()).await;
+        Ok(labels.map_err(|error| error.to_string())?.unwrap_or_default())
+    }
+
+    async fn note(&self, config: &Descriptor) -> Result<Note, String> {
+        let bytes = self.request(|world| world.notes.get(&config.digest).cloned()).await;
+        let bytes = bytes.map_err(|error| error.to_string())?.expect("a note is pushed before its manifest");
+        serde_json::from_slice(&bytes).map_err(|error| error.to_string())
+    }
+
+    async fn push_note(&self, artifact: &Artifact) -> Result<(), ReapError> {
+        let config = artifact.config.clone();
+        self.write(|world| world.notes.insert(Digest::of(&config), config)).await.map(drop)
+    }
+
+    async fn put(&self, tag: &Tag, manifest: &Manifest) -> Result<(), ReapError> {
+        self.write(|world| world.put(tag.as_str(), manifest)).await
+    }
+
+    async fn delete(&self, digest: &Digest) -> Result<Deleted, ReapError> {
+        let deletes = self.deletes;
+        self.write(|world| match deletes {
+            Deletes::Disabled => Deleted::NotAllowed,
+            _ => world.delete(digest, deletes),
+        })
+        .await
+    }
+
+    async fn delete_tag(&self, tag: &Tag) -> Result<Deleted, ReapError> {
+        let deletes = self.deletes;
+        self.write(|world| match deletes {
+            Deletes::ByDigest | Deletes::TagsStay | Deletes::Disabled => Deleted::NotAllowed,
+            Deletes::TagIsNotFound => Deleted::WasNotThere,
+            Deletes::TagIsIgnored => Deleted::Gone,
+            Deletes::ByTag => world.tags.remove(tag).map_or(Deleted::WasNotThere, |_| Deleted::Gone),
+            Deletes::TagMeansManifest => match world.tags.get(tag).copied() {
+                Some(digest) => world.delete(&digest, deletes),
+                None => Deleted::WasNotThere,
+            },
+        })
+        .await
+    }
+
+    async fn git(&self, commits: &BTreeSet<CommitId>, _known: Option<&GitFacts>) -> Result<GitFacts, ReapError> {
+        self.request(|world| GitFacts {
+            default_branch: Some("master".parse().expect("a good branch")),
+            branches: world.branches.clone(),
+            others: BTreeSet::new(),
+            tags: BTreeMap::new(),
+            history: History::Complete,
+            reachable: commits
+                .iter()
+                .filter(|commit| world.branches.values().any(|tip| tip == *commit))
+                .copied()
+                .collect(),
+        })
+        .await
+    }
+}

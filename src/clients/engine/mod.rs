@@ -1,8 +1,8 @@
 //! The engine: one client of the BuildKit API, here behind a Docker engine with its classic store.
 //!
 //! A build is three conversations at once: Solve says what is wanted and ends with the image, Status tells what happens,
-//! and the session lets the engine ask for files and credentials. How the engine is reached is in [`transport`], what it
-//! may ask in [`session`] and [`filesync`], what it tells in [`progress`], and how the image leaves it in [`push`].
+//! and the session lets the engine ask for files and credentials. How the engine is reached is in `transport`, what it
+//! may ask in `session`, `filesync` and `select`, what it tells in `progress` and `words`, and how the image leaves it in `push`.
 //! An engine that is reached in another way is another transport, and one that pushes by itself is another exporter.
 
 mod error;
@@ -12,6 +12,7 @@ mod push;
 mod select;
 mod session;
 mod transport;
+mod words;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
@@ -31,10 +32,10 @@ use crate::clients::context::Context;
 use crate::names::Digest;
 use crate::request::{Credentials, EngineHost};
 use crate::say::Say;
-use error::Failed;
 use filesync::Files;
 use progress::Progress;
 use transport::Address;
+use words::{Failed, innermost};
 
 /// Where engines listen by themselves.
 const DOCKER_SOCKET: &str = "/var/run/docker.sock";
@@ -68,7 +69,7 @@ pub struct Build<'a> {
     pub dockerfile: &'a [u8],
     /// Its file name, without directories.
     pub dockerfile_name: &'a str,
-    /// The ignore file that holds for it.
+    /// The ignore file that holds for it, wherever it is; `None` when there is neither.
     pub dockerignore: Option<&'a [u8]>,
     /// The stage; `None` is the last one.
     pub target: Option<&'a str>,
@@ -117,9 +118,9 @@ impl Engine {
             }
             EngineHost::Tcp { .. } => Docker::connect_with_http(&shown, ANSWER_SECONDS, API_DEFAULT_VERSION),
         };
-        let docker = docker.map_err(|error| unreachable(error.into()))?;
-        let docker = docker.negotiate_version().await.map_err(|error| unreachable(error.into()))?;
-        let version = docker.version().await.map_err(|error| unreachable(error.into()))?;
+        let docker = docker.map_err(|error| unreachable(innermost(&error)))?;
+        let docker = docker.negotiate_version().await.map_err(|error| unreachable(innermost(&error)))?;
+        let version = docker.version().await.map_err(|error| unreachable(innermost(&error)))?;
         Ok(Self { address, docker, version: version.version.unwrap_or_else(|| "of an unknown version".to_owned()) })
     }
 
@@ -137,14 +138,14 @@ impl Engine {
     /// The build failed, the engine was lost, or the build reads what is not part of the inputs.
     pub async fn build(&self, build: &Build<'_>, say: &Say) -> Result<Built, EngineError> {
         let reference = build.reference.whole();
-        let lost = |source: Cause| self.lost(&reference, source);
+        let unreachable = |source: Cause| EngineError::Unreachable { address: self.address.to_string(), source };
         let session_id = random_id();
         let files = Files::new(build.context.clone(), build.dockerfile_name, build.dockerfile, build.dockerignore);
         let files = Arc::new(files);
         let headers = session::headers(&session_id, build.shared_key);
-        let connection = self.address.session(&headers).await.map_err(|error| lost(error.into()))?;
+        let connection = self.address.session(&headers).await.map_err(|error| unreachable(innermost(&error)))?;
         let _session = session::serve(connection, files.clone(), build.credentials.to_vec());
-        let channel = self.address.control().await.map_err(|error| lost(error.into()))?;
+        let channel = self.address.control().await.map_err(|error| unreachable(innermost(&error)))?;
 
         let mut progress = Progress::default();
         let solved = solve(channel, request(build, session_id), &mut progress, say).await;
@@ -162,11 +163,11 @@ impl Engine {
                 let credentials = session::credentials_for(build.credentials, build.reference.registry()).cloned();
                 Ok(Built { reference: build.reference.clone(), image_id, credentials })
             }
-            Err(status) if is_lost(&status) => Err(lost(status.into())),
+            Err(status) if is_lost(&status) => Err(self.lost(&reference, innermost(&status))),
             Err(status) => {
                 progress.repeat_failed(say);
                 let step = progress.failed_step();
-                Err(error::of_build(status.message(), &Failed { reference: &reference, step, target: build.target }))
+                Err(words::of_build(status.message(), &Failed { reference: &reference, step, target: build.target }))
             }
         }
     }

@@ -4,7 +4,7 @@ use bollard::auth::DockerCredentials;
 use bollard::query_parameters::{PushImageOptions, RemoveImageOptions};
 use futures_util::StreamExt as _;
 
-use super::error::{pushed_digest, refusal};
+use super::words::{innermost, pushed_digest, refusal};
 use super::{Built, Cause, Engine, EngineError};
 use crate::names::Digest;
 use crate::say::Say;
@@ -39,7 +39,7 @@ impl Engine {
             Err(bollard::errors::Error::DockerResponseServerError { status_code: 404, .. }) => Ok(()),
             Err(source) => {
                 let address = self.address.to_string();
-                Err(EngineError::Remove { address, reference, source: source.into() })
+                Err(EngineError::Remove { address, reference, source: innermost(&source) })
             }
         }
     }
@@ -75,7 +75,7 @@ impl Engine {
             Error::DockerResponseServerError { message, .. } | Error::DockerStreamError { error: message } => {
                 refused(built, message)
             }
-            other => self.lost(&built.reference.whole(), other.into()),
+            other => self.lost(&built.reference.whole(), innermost(&other)),
         }
     }
 }

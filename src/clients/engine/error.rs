@@ -165,8 +165,8 @@ pub enum EngineError {
         #[source]
         source: std::io::Error,
     },
-    /// The name of a file is no UTF-8, which the engine's protocol needs.
-    #[error("{path} cannot be sent to the engine: its name is not UTF-8")]
+    /// The name of a file, or the target of a link, is no UTF-8, which the engine's protocol needs.
+    #[error("{path} cannot be sent to the engine: its name, or where it links to, is not UTF-8")]
     NotText {
         /// The file, relative to the context.
         path: GitPath,

@@ -84,7 +84,7 @@ impl Files {
             // Two small files of one directory: the engine takes what it needs.
             let mut files: Vec<_> = self.dockerfile.iter().collect();
             files.sort();
-            return with_directories(files.into_iter().map(|(path, bytes)| memory_item(path, bytes)));
+            return with_directories(files.into_iter().map(|(path, bytes)| Ok(memory_item(path, bytes))));
         }
         let mut entries = wanted.of(&self.context);
         // The engine always looks for the ignore file here too, and drops it for the one beside the Dockerfile. That is no
@@ -166,7 +166,7 @@ enum Body {
     Disk(PathBuf),
 }
 
-fn item(entry: &ContextEntry) -> Item {
+fn item(entry: &ContextEntry) -> Result<Item, EngineError> {
     let (mode, size, linkname, body) = match &entry.kind {
         ContextKind::File { executable, size } => {
             (if *executable { 0o755 } else { 0o644 }, *size, String::new(), Body::Disk(entry.on_disk.clone()))
@@ -174,13 +174,12 @@ fn item(entry: &ContextEntry) -> Item {
         ContextKind::Symlink { target } => (
             MODE_SYMLINK | 0o777,
             target.len() as u64,
-            // Only a path of the same context can be meant, and those that are no text are refused.
-            String::from_utf8_lossy(target).into_owned(),
+            std::str::from_utf8(target).map_err(|_| EngineError::NotText { path: entry.path.clone() })?.to_owned(),
             Body::None,
         ),
     };
     let stat = Stat { mode, size: size.cast_signed(), linkname, mod_time: time_of(&entry.id), ..Stat::default() };
-    Item { path: entry.path.clone(), stat, body }
+    Ok(Item { path: entry.path.clone(), stat, body })
 }
 
 fn memory_item(path: &GitPath, bytes: &Bytes) -> Item {
@@ -199,10 +198,11 @@ fn time_of(id: &ObjectId) -> i64 {
 }
 
 /// Puts the directories above each entry before it, each once, and writes the paths.
-fn with_directories(items: impl Iterator<Item = Item>) -> Result<Vec<Item>, EngineError> {
+fn with_directories(items: impl Iterator<Item = Result<Item, EngineError>>) -> Result<Vec<Item>, EngineError> {
     let mut all: Vec<Item> = Vec::new();
     let mut open: Vec<GitPath> = Vec::new();
     for item in items {
+        let item = item?;
         open.retain(|directory| item.path.is_within(directory));
         let parts = item.path.parts().count();
         while open.len() + 1 < parts {

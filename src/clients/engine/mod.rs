@@ -21,7 +21,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bollard::{API_DEFAULT_VERSION, Docker};
+use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker};
 use bollard_buildkit_proto::moby::buildkit::v1::control_client::ControlClient;
 use bollard_buildkit_proto::moby::buildkit::v1::{Exporter, SolveRequest, StatusRequest};
 use tonic::transport::Channel;
@@ -112,15 +112,17 @@ impl Engine {
         let unreachable = |source: Cause| EngineError::Unreachable { address: shown.clone(), source };
         // The library hides why a connection fails, so the first one is our own.
         address.probe().await.map_err(|error| unreachable(error.into()))?;
-        let docker = match &address.0 {
-            EngineHost::Unix(path) => {
-                Docker::connect_with_unix(&path.to_string_lossy(), ANSWER_SECONDS, API_DEFAULT_VERSION)
-            }
-            EngineHost::Tcp { .. } => Docker::connect_with_http(&shown, ANSWER_SECONDS, API_DEFAULT_VERSION),
+        let open = |api: &ClientVersion| match &address.0 {
+            EngineHost::Unix(path) => Docker::connect_with_unix(&path.to_string_lossy(), ANSWER_SECONDS, api),
+            EngineHost::Tcp { .. } => Docker::connect_with_http(&shown, ANSWER_SECONDS, api),
         };
-        let docker = docker.map_err(|error| unreachable(innermost(&error)))?;
-        let docker = docker.negotiate_version().await.map_err(|error| unreachable(innermost(&error)))?;
-        let version = docker.version().await.map_err(|error| unreachable(innermost(&error)))?;
+        // The library's own negotiation asks for the version too, and keeps it to itself; 20.10 takes 10 ms for each answer.
+        let newest = open(API_DEFAULT_VERSION).map_err(|error| unreachable(innermost(&error)))?;
+        let version = newest.version().await.map_err(|error| unreachable(innermost(&error)))?;
+        let docker = match version.api_version.as_deref().and_then(api_version) {
+            Some(api) if api < *API_DEFAULT_VERSION => open(&api).map_err(|error| unreachable(innermost(&error)))?,
+            _ => newest,
+        };
         Ok(Self { address, docker, version: version.version.unwrap_or_else(|| "of an unknown version".to_owned()) })
     }
 
@@ -175,6 +177,12 @@ impl Engine {
     fn lost(&self, reference: &str, source: Cause) -> EngineError {
         EngineError::Lost { address: self.address.to_string(), reference: reference.to_owned(), source }
     }
+}
+
+/// Reads the version of an engine's API, such as `1.41`.
+fn api_version(text: &str) -> Option<ClientVersion> {
+    let (major, minor) = text.split_once('.')?;
+    Some(ClientVersion { major_version: major.parse().ok()?, minor_version: minor.parse().ok()? })
 }
 
 /// Whether a status was made on our side, because the connection broke, and is no answer of the engine.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::clients::context::{Context, ContextEntry, ContextKind, Share};
-use crate::clients::engine::{Build, Engine};
+use crate::clients::engine::{Build, Engine, EngineError, Refusal};
 use crate::clients::git::{CommitFacts, Git};
 use crate::clients::registry::{At, Image};
 use crate::commands::StepError;
@@ -65,7 +65,22 @@ pub async fn build(
         platform: Some(&put.recipe.platform),
         shared_key: &format!("{}:{}{}", put.recipe.repository, put.recipe.tag_prefix, put.recipe.dockerfile),
     };
-    let built = engine.build(&build, put.say).await?;
+    match publish(put, params, &engine, &build).await {
+        // Puts of one image share its name in the engine: one that was quicker, or dropped its image, took it away.
+        Err(Error::Engine(EngineError::Push { why: Refusal::Gone, .. })) => {
+            put.say.line(
+                "push: another put on this engine took the image's name away; once more, from the engine's cache",
+            );
+            publish(put, params, &engine, &build).await
+        }
+        result => result,
+    }
+}
+
+/// Builds and pushes once.
+async fn publish(put: &Put<'_>, params: &PutParams, engine: &Engine, build: &Build<'_>) -> Result<Image, Error> {
+    let repository = put.registry.repository();
+    let built = engine.build(build, put.say).await?;
     // Somebody else may have built the same inputs meanwhile: the content tag is written once.
     if params.rebuild == Rebuild::No
         && let Some(image) = built_image(put.registry, &put.content, put.version.inputs).await?
@@ -78,10 +93,10 @@ pub async fn build(
     let pushed = engine.push(&built, put.say).await?;
     let image = built_image(put.registry, &put.content, put.version.inputs)
         .await?
-        .ok_or_else(|| StepError::TagMoved { repository: registry.clone(), tag: put.content.clone() })?;
+        .ok_or_else(|| StepError::TagMoved { repository: repository.clone(), tag: put.content.clone() })?;
     let digest = image.manifest.digest;
     if digest == pushed {
-        put.say.line(format_args!("push: {}:{} is {digest}, {}", registry, put.content, facts::size(image.size())));
+        put.say.line(format_args!("push: {repository}:{} is {digest}, {}", put.content, facts::size(image.size())));
     } else {
         put.say.line(format_args!("push: another put of the same inputs was later; its image {digest} is used"));
     }

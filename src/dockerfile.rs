@@ -7,6 +7,7 @@
 //! One thing is taken as known that is not: that the base image has no `ENV` of the same name as an `ARG` of the
 //! Dockerfile, which would win. The engine would then ask for a file that does not count, which ends the put.
 
+mod base;
 mod variables;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,8 @@ use std::collections::BTreeMap;
 use parse_dockerfile::{AddInstruction, Command, CopyInstruction, Flag, Instruction};
 
 use crate::names::GitPath;
+
+pub use base::base;
 use variables::Scopes;
 
 /// Which files of its context a build may ask for.

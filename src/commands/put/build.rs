@@ -14,6 +14,7 @@ use crate::commands::put::subject::{Described, Subject};
 use crate::commands::put::{Put, built_image};
 use crate::decide::inputs::{Mode, modes};
 use crate::decide::tags::expand_build_variables;
+use crate::dockerfile;
 use crate::error::Error;
 use crate::names::{GitPath, ObjectId};
 use crate::request::{PutParams, Rebuild};
@@ -43,7 +44,8 @@ pub async fn build(
     };
     let dockerfile = read(&selection.dockerfile)?;
     let ignore_file = selection.ignore_file.as_ref().map(read).transpose()?;
-    let labels = labels(put, params, variables, commit);
+    let base = dockerfile::base(&dockerfile, &put.recipe.args, put.recipe.target.as_deref());
+    let labels = labels(put, params, variables, commit, base);
     let registry = put.registry.repository();
     let credentials: Vec<_> = put
         .source
@@ -168,6 +170,7 @@ fn labels(
     params: &PutParams,
     variables: &BTreeMap<String, String>,
     commit: &CommitFacts,
+    base: Option<String>,
 ) -> BTreeMap<String, String> {
     let details = put.subject.details();
     let mut all = put.recipe.labels.clone();
@@ -193,6 +196,7 @@ fn labels(
         (labels::URL, Some(address)),
         (labels::VERSION, details.version.as_ref().map(ToString::to_string)),
         (labels::TITLE, Some(title)),
+        (labels::BASE_NAME, base),
         (labels::REF_NAME, Some(put.subject.branch.to_string())),
     ];
     all.extend(ours.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));

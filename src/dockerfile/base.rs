@@ -1,0 +1,68 @@
+//! The image that a Dockerfile builds on, for people: it decides nothing.
+
+use std::collections::BTreeMap;
+
+use parse_dockerfile::Instruction;
+
+use super::variables::Scopes;
+
+/// The image that the target stage, or the last one, is built on in the end, as the Dockerfile names it. Build args are
+/// expanded. `None`: it builds on nothing (`scratch`), or what it builds on is not certain.
+pub fn base(text: &[u8], args: &BTreeMap<String, String>, target: Option<&str>) -> Option<String> {
+    let text = std::str::from_utf8(text).ok()?;
+    let parsed = parse_dockerfile::parse(text).ok()?;
+    let escape = parsed.parser_directives.escape.as_ref().map_or('\\', |directive| directive.value.value);
+    // FROM sees the ARGs before the first one, and no others.
+    let mut scopes = Scopes::new(args);
+    let mut stages: Vec<(Option<String>, String)> = Vec::new();
+    for instruction in &parsed.instructions {
+        match instruction {
+            Instruction::Arg(arg) if stages.is_empty() => scopes.arg(&arg.arguments.value, escape),
+            Instruction::From(from) => {
+                let image = scopes.expand(&from.image.value, escape).ok()?;
+                // A stage of an earlier name stands for what that one is built on.
+                let image = match stages.iter().rev().find(|(name, _)| is_named(name.as_deref(), &image)) {
+                    Some((_, base)) => base.clone(),
+                    None => image,
+                };
+                stages.push((from.as_.as_ref().map(|(_, name)| name.value.to_string()), image));
+            }
+            _ => {}
+        }
+    }
+    let stage = match target {
+        None => stages.last(),
+        Some(target) => {
+            let named = stages.iter().find(|(name, _)| is_named(name.as_deref(), target));
+            named.or_else(|| stages.get(target.parse::<usize>().ok()?))
+        }
+    };
+    stage.map(|(_, image)| image.clone()).filter(|image| image != "scratch")
+}
+
+fn is_named(name: Option<&str>, wanted: &str) -> bool {
+    name.is_some_and(|name| name.eq_ignore_ascii_case(wanted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_base_is_the_image_at_the_end_of_the_stages() {
+        let args = BTreeMap::from([("TAG".to_owned(), "12".to_owned())]);
+        for (text, target, expected) in [
+            ("FROM debian:12\n", None, Some("debian:12")),
+            ("ARG TAG\nFROM debian:$TAG\n", None, Some("debian:12")),
+            ("ARG OTHER\nFROM debian:$OTHER\n", None, None),
+            ("FROM golang AS build\nFROM scratch\nCOPY --from=build /x /\n", None, None),
+            ("FROM golang AS build\nFROM scratch\nCOPY --from=build /x /\n", Some("Build"), Some("golang")),
+            ("FROM debian AS base\nFROM base AS more\nFROM more\n", None, Some("debian")),
+            ("FROM debian AS base\nFROM alpine\n", Some("0"), Some("debian")),
+            ("FROM debian\n", Some("none"), None),
+            ("no Dockerfile", None, None),
+        ] {
+            assert_eq!(base(text.as_bytes(), &args, target).as_deref(), expected, "{text:?} {target:?}");
+        }
+    }
+}

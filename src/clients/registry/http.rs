@@ -31,7 +31,7 @@ const READ_STALL: Duration = Duration::from_secs(60);
 /// How long nothing may come while a registry does what changes it. To give up early would be harmful: a registry
 /// looks at all its tags for one DELETE, and some stop half way when the client is gone.
 ///
-/// Fact: registry-deletion, danger 21.
+/// Fact: docs/facts.md, `slow-delete`.
 const WRITE_STALL: Duration = Duration::from_secs(300);
 /// The most bytes of a refusal that are read.
 const REFUSAL_LIMIT: usize = 64 << 10;

@@ -161,7 +161,7 @@ impl Image {
 /// The four media types that a manifest may have. All are sent with every request: a registry that is not told of one
 /// answers 404, or converts what it has, and then the digest is another one.
 ///
-/// Fact: registry-deletion, experiment 20.
+/// Fact: docs/facts.md, `accept`.
 pub(super) const ACCEPTED: &str = "application/vnd.oci.image.manifest.v1+json, \
      application/vnd.oci.image.index.v1+json, \
      application/vnd.docker.distribution.manifest.v2+json, \

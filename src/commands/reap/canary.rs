@@ -3,7 +3,7 @@
 //! What DELETE by tag does cannot be told from the status code: some registries refuse it, some untag, some delete the
 //! manifest with all its tags, some answer 404 for a tag that exists.
 //!
-//! Fact: registry-deletion §1.7, §5 experiments 5, 15 and 18.
+//! Fact: docs/facts.md, `delete-tag`, `delete-probe`, `tombstone`.
 
 use super::ReapError;
 use super::apply::Run;

@@ -5,7 +5,7 @@
 //! never notice. The config of a tombstone says where each tag pointed to before, so that a run that was stopped in
 //! between can be undone or finished by the next one.
 //!
-//! Fact: registry-deletion §5, experiments 3, 12 and 25.
+//! Fact: docs/facts.md, `tombstone`.
 
 use std::collections::BTreeMap;
 

@@ -20,7 +20,7 @@ use crate::clients::git::{Git, GitError};
 use crate::decide::inputs::Mode;
 use crate::names::{Branch, CommitId, GitPath, ObjectId};
 
-pub use compare::Differences;
+pub use compare::{Differences, POINTER};
 
 /// Why an artifact is not the checkout that it should be.
 #[derive(Debug, thiserror::Error)]

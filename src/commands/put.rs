@@ -97,11 +97,16 @@ async fn built_image(
     content: &Tag,
     inputs: crate::names::InputsId,
 ) -> Result<Option<Image>, Error> {
-    let image = match registry.image(At::Tag(content)).await {
-        Err(RegistryError::NotAnImage { .. }) => None,
-        answer => answer?,
-    };
+    let image = image_at(registry, content).await?;
     Ok(image.filter(|image| image.label(labels::INPUTS) == Some(&inputs.to_string())))
+}
+
+/// The image of a tag. A tag that points to something else has none: a tombstone, a chart, a signature.
+async fn image_at(registry: &Registry, tag: &Tag) -> Result<Option<Image>, Error> {
+    match registry.image(At::Tag(tag)).await {
+        Err(RegistryError::NotAnImage { .. }) => Ok(None),
+        answer => Ok(answer?),
+    }
 }
 
 fn answer(put: &Put<'_>, commit: &CommitFacts, image: &Image, tags: &[Tag], how: String) -> Answer {

@@ -10,7 +10,9 @@ use crate::decide::inputs::{Entry, Mode, Tree};
 use crate::names::{GitPath, ObjectId};
 
 /// The first line of a file that stands for another one in Git LFS.
-const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/v1\n";
+///
+/// Fact: git-lfs, docs/spec.md, "The Pointer".
+pub const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/v1\n";
 
 /// A pointer is never longer. Fact: git-lfs, docs/spec.md: "less than 1024 bytes".
 const POINTER_BYTES: u64 = 1024;

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::clients::checkout;
 use crate::clients::context::{Context, ContextEntry, ContextKind, Share};
 use crate::clients::engine::{Build, Engine, EngineError, Refusal};
 use crate::clients::git::{CommitFacts, Git};
-use crate::clients::registry::{At, Image};
+use crate::clients::registry::Image;
 use crate::commands::StepError;
 use crate::commands::facts::{self, labels};
 use crate::commands::put::subject::{Described, Subject};
@@ -18,9 +19,6 @@ use crate::dockerfile;
 use crate::error::Error;
 use crate::names::{GitPath, ObjectId};
 use crate::request::{PutParams, Rebuild};
-
-/// The first line of a git-lfs pointer. Fact: the git-lfs specification, "The Pointer".
-const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/v1";
 
 /// Builds, and pushes to the content tag, unless somebody else was quicker: then theirs is the image.
 pub async fn build(
@@ -112,11 +110,11 @@ async fn lay_out(git: &Git, subject: &Subject, into: &Path) -> Result<PathBuf, E
     git.lay_out(subject.commit, Some(&counted), into).await?;
     let is_pointer = |path: &&GitPath| {
         use std::io::Read as _;
-        let mut start = [0; LFS_POINTER.len()];
+        let mut start = [0; checkout::POINTER.len()];
         let path = into.join(path.to_os_path());
         path.symlink_metadata().is_ok_and(|metadata| metadata.is_file())
             && std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok()
-            && start == LFS_POINTER
+            && start == checkout::POINTER
     };
     let files: Vec<GitPath> = counted.iter().filter(is_pointer).cloned().collect();
     if files.is_empty() { Ok(into.to_owned()) } else { Err(StepError::LfsPointers { files }.into()) }
@@ -201,11 +199,4 @@ fn labels(
     ];
     all.extend(ours.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
     all
-}
-
-impl Put<'_> {
-    /// The image of a tag of this repository, when there is one.
-    pub(super) async fn image(&self, tag: &crate::names::Tag) -> Result<Option<Image>, Error> {
-        Ok(self.registry.image(At::Tag(tag)).await?)
-    }
 }

@@ -11,7 +11,7 @@ use crate::commands::StepError;
 use crate::commands::facts::labels;
 use crate::commands::history::{FIRST_DEPTH, History};
 use crate::commands::put::subject::Remote;
-use crate::commands::put::{Put, artifact_path};
+use crate::commands::put::{Put, artifact_path, image_at};
 use crate::concourse::Version;
 use crate::decide::tags::{
     Ask, Latest, LineReading, NotOnBranch, Outcome, TagValues, Told, commit_tag, content_tag, latest_tag, user_tag,
@@ -99,8 +99,8 @@ impl Tags {
         if self.before.get(tag).is_none_or(Option::is_none) {
             return Ok(());
         }
-        let Some(image) = put.image(tag).await? else { return Ok(()) };
-        let theirs = image.label(labels::INPUTS);
+        let image = image_at(put.registry, tag).await?;
+        let theirs = image.as_ref().and_then(|image| image.label(labels::INPUTS));
         if theirs == Some(&put.version.inputs.to_string()) {
             return Ok(());
         }
@@ -164,7 +164,7 @@ impl Tags {
 
     /// Two git repositories that share a registry repository must not move each other's tags.
     async fn refuse_foreign(&self, put: &Put<'_>, tag: &Tag) -> Result<(), Error> {
-        let there = put.image(tag).await?;
+        let there = image_at(put.registry, tag).await?;
         let theirs = there.as_ref().and_then(|image| image.label(labels::REPOSITORY));
         match theirs {
             Some(theirs) if theirs != put.recipe.repository.as_str() => Err(StepError::Foreign {

@@ -58,7 +58,9 @@ pub async fn get(request: GetRequest, edge: &Edge, say: &Say) -> Result<Answer, 
     if params.source == GetSource::Checkout
         && let Some(branch) = &told.branch
     {
-        git.clone_to(version.commit, branch, &destination.join("source")).await?;
+        let into = destination.join("source");
+        std::fs::create_dir(&into).map_err(|source| StepError::File { what: "make", path: into.clone(), source })?;
+        git.clone_to(version.commit, branch, &into).await?;
         say.line(format_args!("source: {} is in source/", version.commit.short()));
     }
     write_files(destination, &repository, &content, &version, told.branch.as_ref(), found.as_ref())?;

@@ -92,3 +92,18 @@ fn without_an_artifact_the_tip_of_the_branch_is_put() {
     assert_eq!(ran.succeeds()["version"], version);
     assert!(ran.stderr.contains("no `params.source`"), "{}", ran.stderr);
 }
+
+#[test]
+fn an_image_that_nobody_built_is_built_from_the_source_that_get_checked_out() {
+    let project = Project::new("story-self");
+    let version = only(&project.check(None));
+    let (directory, ran) = project.get(&version, json!({"skip_download": true, "source": true}));
+    assert_eq!(ran.succeeds()["version"], version);
+    assert!(!directory.join("rootfs").exists());
+    // The directory of a get is the artifact of the put after it.
+    let artifacts = crate::support::temporary();
+    std::os::unix::fs::symlink(&directory, artifacts.path().join("image")).expect("the directory is writable");
+    let ran = put(&project.source, artifacts.path(), json!({"source": "image/source"}));
+    assert_eq!(ran.succeeds()["version"], version);
+    assert!(project.digest(text(&version["ref"])).is_some());
+}

@@ -51,6 +51,16 @@ impl Say {
     }
 }
 
+/// Bytes for people, in decimal units as registries count.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 3] = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
+    match UNITS.into_iter().find(|&(unit, _)| bytes >= unit) {
+        // Tenths in whole numbers: no rounding that shows 1000.0 kB.
+        Some((unit, name)) => format!("{}.{} {name}", bytes / unit, bytes % unit * 10 / unit),
+        None => format!("{bytes} bytes"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,5 +88,19 @@ mod tests {
         say.line("user:hunter2@host, hunter2-and-more, second line, ab");
         let page = page.0.lock().expect("no test panics while it writes");
         assert_eq!(String::from_utf8_lossy(&page), "user:<redacted>@host, <redacted>, <redacted>, ab\n");
+    }
+
+    #[test]
+    fn a_size_has_one_decimal_and_the_unit_that_fits() {
+        for (bytes, text) in [
+            (0, "0 bytes"),
+            (999, "999 bytes"),
+            (1_000, "1.0 kB"),
+            (999_999, "999.9 kB"),
+            (1_250_000, "1.2 MB"),
+            (1_180_000_000, "1.1 GB"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
     }
 }

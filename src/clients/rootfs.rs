@@ -17,7 +17,7 @@ mod tree;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
@@ -27,7 +27,7 @@ pub use layer::{LayerError, LayerStats, Omitted, Rootfs, Skipped};
 
 use super::registry::{Descriptor, Image, ImageConfig, Registry, RegistryError};
 use crate::names::Digest;
-use crate::say::Say;
+use crate::say::{Say, size};
 
 /// How many pieces of a download wait for the unpacking thread: some megabytes at most.
 const PIECES_WAITING: usize = 16;
@@ -288,10 +288,12 @@ fn apply_all(
             return Err(RootfsError::DiffId { digest, expected, found: stats.diff_id });
         }
         say.line(format_args!(
-            "layer {} of {}: {digest}, {}",
+            "layer {} of {}: {digest}, {}, {} unpacked in {:.2} s",
             position + 1,
             layers.len(),
-            pace(layer.descriptor.size, stats.bytes, begun.elapsed())
+            size(layer.descriptor.size),
+            size(stats.bytes),
+            begun.elapsed().as_secs_f64()
         ));
         unpacked.files += stats.files;
         unpacked.bytes += stats.bytes;
@@ -300,13 +302,6 @@ fn apply_all(
     }
     say_skipped(&unpacked.skipped, say);
     Ok(unpacked)
-}
-
-fn pace(size: u64, bytes: u64, taken: Duration) -> String {
-    let megabytes = |bytes: u64| bytes as f64 / 1e6;
-    let seconds = taken.as_secs_f64();
-    let speed = megabytes(bytes) / seconds.max(1e-6);
-    format!("{:.1} MB, {:.1} MB unpacked in {seconds:.2} s, {speed:.0} MB/s", megabytes(size), megabytes(bytes))
 }
 
 fn say_skipped(skipped: &Skipped, say: &Say) {

@@ -4,6 +4,7 @@ use crate::clients::git::CommitFacts;
 use crate::clients::registry::Image;
 use crate::concourse::{Metadata, Version};
 use crate::names::{Branch, Repository, Tag};
+use crate::say::size;
 
 /// The metadata of a version, line by line in the order in which it is shown.
 #[derive(Default)]
@@ -83,33 +84,4 @@ pub fn first_build(image: &Image) -> String {
     let branch = image.label(labels::REF_NAME).unwrap_or("unknown");
     let day = image.config.created.as_deref().and_then(|time| time.get(..16)).unwrap_or("an unknown time");
     format!("built from {commit} of branch {branch} at {}", day.replace('T', " "))
-}
-
-/// Bytes for people, in decimal units as registries count.
-pub fn size(bytes: u64) -> String {
-    const UNITS: [(u64, &str); 3] = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
-    match UNITS.into_iter().find(|&(unit, _)| bytes >= unit) {
-        // Tenths in whole numbers: no rounding that shows 1000.0 kB.
-        Some((unit, name)) => format!("{}.{} {name}", bytes / unit, bytes % unit * 10 / unit),
-        None => format!("{bytes} bytes"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::size;
-
-    #[test]
-    fn a_size_has_one_decimal_and_the_unit_that_fits() {
-        for (bytes, text) in [
-            (0, "0 bytes"),
-            (999, "999 bytes"),
-            (1_000, "1.0 kB"),
-            (999_999, "999.9 kB"),
-            (1_250_000, "1.2 MB"),
-            (1_180_000_000, "1.1 GB"),
-        ] {
-            assert_eq!(size(bytes), text);
-        }
-    }
 }

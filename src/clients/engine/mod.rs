@@ -31,7 +31,7 @@ pub use error::{Cause, EngineError, Refusal};
 use crate::clients::context::Context;
 use crate::names::Digest;
 use crate::request::{Credentials, EngineHost};
-use crate::say::Say;
+use crate::say::{Say, size};
 use filesync::Files;
 use progress::Progress;
 use transport::Address;
@@ -156,7 +156,7 @@ impl Engine {
         }
         match solved {
             Ok(answer) => {
-                say.line(format_args!("sent {} bytes of context to the engine", files.sent_bytes()));
+                say.line(format_args!("context: {} sent to the engine", size(files.sent_bytes())));
                 let id = answer.get("containerimage.digest").and_then(|digest| digest.parse().ok());
                 let image_id = id.ok_or_else(|| EngineError::NothingExported {
                     address: self.address.to_string(),

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use bollard_buildkit_proto::google::protobuf::Timestamp;
 use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, Vertex, VertexLog, VertexStatus};
 
-use crate::say::Say;
+use crate::say::{Say, size};
 
 /// How the names of the steps begin that the engine adds by itself.
 const INTERNAL: &str = "[internal]";
@@ -156,7 +156,8 @@ impl Progress {
             return;
         }
         step.transfers.push(status.id.clone());
-        say.line(format_args!("#{} {}: {} bytes", at + 1, plain(status.id.as_bytes()), status.current));
+        let bytes = u64::try_from(status.current).unwrap_or_default();
+        say.line(format_args!("#{} {}: {}", at + 1, plain(status.id.as_bytes()), size(bytes)));
     }
 
     fn output(&mut self, log: &VertexLog, say: &Say) {

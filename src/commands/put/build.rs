@@ -10,7 +10,7 @@ use crate::clients::engine::{Build, Engine, EngineError, Refusal};
 use crate::clients::git::{CommitFacts, Git};
 use crate::clients::registry::Image;
 use crate::commands::StepError;
-use crate::commands::facts::{self, labels};
+use crate::commands::facts::labels;
 use crate::commands::put::subject::{Described, Subject};
 use crate::commands::put::{Put, built_image};
 use crate::decide::inputs::{Mode, modes};
@@ -19,6 +19,7 @@ use crate::dockerfile;
 use crate::error::Error;
 use crate::names::{GitPath, ObjectId};
 use crate::request::{PutParams, Rebuild};
+use crate::say::size;
 
 /// Builds, and pushes to the content tag, unless somebody else was quicker: then theirs is the image.
 pub async fn build(
@@ -96,7 +97,7 @@ async fn publish(put: &Put<'_>, params: &PutParams, engine: &Engine, build: &Bui
         .ok_or_else(|| StepError::TagMoved { repository: repository.clone(), tag: put.content.clone() })?;
     let digest = image.manifest.digest;
     if digest == pushed {
-        put.say.line(format_args!("push: {repository}:{} is {digest}, {}", put.content, facts::size(image.size())));
+        put.say.line(format_args!("push: {repository}:{} is {digest}, {}", put.content, size(image.size())));
     } else {
         put.say.line(format_args!("push: another put of the same inputs was later; its image {digest} is used"));
     }

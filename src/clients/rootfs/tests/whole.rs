@@ -53,8 +53,9 @@ fn every_layer_is_unpacked_in_order_and_said() {
     let said = std::fs::read_to_string(page.path()).expect("it is there");
     let lines: Vec<_> = said.lines().collect();
     assert_eq!(lines.len(), 2, "{said}");
+    let bytes = size(second.len() as u64);
     assert!(
-        lines[1].starts_with(&format!("layer 2 of 2: {}, 0.0 MB, 0.0 MB unpacked in ", Digest::of(&second))),
+        lines[1].starts_with(&format!("layer 2 of 2: {}, {bytes}, {bytes} unpacked in ", Digest::of(&second))),
         "{said}"
     );
 }

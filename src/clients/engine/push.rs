@@ -17,7 +17,7 @@ impl Engine {
     ///
     /// The registry refused, the engine cannot reach it, or the engine was lost. A name that stays is said, no error.
     pub async fn push(&self, built: &Built, say: &Say) -> Result<Digest, EngineError> {
-        let pushed = self.push_only(built, say).await;
+        let pushed = self.push_only(built).await;
         if let Err(error) = self.discard(built).await {
             let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
             say.line(format_args!("warning: {error}{cause}; the push does not depend on it"));
@@ -44,7 +44,7 @@ impl Engine {
         }
     }
 
-    async fn push_only(&self, built: &Built, say: &Say) -> Result<Digest, EngineError> {
+    async fn push_only(&self, built: &Built) -> Result<Digest, EngineError> {
         let reference = &built.reference;
         let name = format!("{}/{}", reference.registry(), reference.repository());
         let tag = reference.tag().map(str::to_owned);
@@ -64,9 +64,7 @@ impl Engine {
             }
             digest = info.status.as_deref().and_then(pushed_digest).or(digest);
         }
-        let digest = digest.ok_or_else(|| EngineError::NoDigest { reference: reference.whole() })?;
-        say.line(format_args!("the engine pushed {}: {digest}", reference.whole()));
-        Ok(digest)
+        digest.ok_or_else(|| EngineError::NoDigest { reference: reference.whole() })
     }
 
     fn push_error(&self, built: &Built, error: bollard::errors::Error) -> EngineError {

@@ -64,8 +64,9 @@ pub async fn put(request: PutRequest, edge: &Edge, say: &Say) -> Result<Answer, 
         say,
     };
     say.line(format_args!(
-        "image: {} files, inputs {}, since commit {}",
+        "image: {} {}, inputs {}, since commit {}",
         subject.made_of.selection.files.len(),
+        if subject.made_of.selection.files.len() == 1 { "file" } else { "files" },
         version.inputs.short(),
         version.commit.short()
     ));

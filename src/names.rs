@@ -590,7 +590,12 @@ impl FromStr for Repository {
             Ok(reference) => {
                 Ok(Self { registry: reference.registry().to_owned(), name: reference.repository().to_owned() })
             }
-            Err(error) => bad("repository", text, format!("is not a repository: {error}")),
+            // The library tells that it is wrong, not how: most often a capital letter.
+            Err(_) => bad(
+                "repository",
+                text,
+                "is not HOST[:PORT]/NAME, where NAME has lower-case letters and digits, with / or . _ - between them",
+            ),
         }
     }
 }

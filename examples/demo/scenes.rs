@@ -36,11 +36,17 @@ pub struct FirstImage {
 /// The first image: found, built, fetched, used.
 pub fn first_image(story: &mut Story, project: &Project) -> FirstImage {
     story.chapter("A repository with an application and its image");
+    story.tell(&format!("git server: {}\nregistry:   {}\n", project.git.uri(), registry().repository(IMAGE)));
     story.show("ci/image/Dockerfile (the base is Debian's busybox)", &dockerfile());
     story.show(GREET, &greet("the first image"));
     story.show("app/main.sh (the application; no part of the image)", "greet");
 
-    let ran = project.check(story, "check asks git which version of the image there is", "master", None);
+    let ran = project.check(
+        story,
+        "check reads from git alone which version of the image there is; nothing is built yet",
+        "master",
+        None,
+    );
     let version = only(&ran);
     let commit = project.git.id("master");
     story.check_that(
@@ -49,7 +55,8 @@ pub fn first_image(story: &mut Story, project: &Project) -> FirstImage {
     );
 
     let artifacts = project.checkout("master");
-    let ran = project.put(story, "put builds the image, because the registry does not have it", "master", &artifacts);
+    let ran =
+        project.put(story, "put builds the image, because the registry does not have it yet", "master", &artifacts);
     let mut expected = vec![content_tag(&version), commit, "master-latest".to_owned()];
     expected.sort();
     let built = digest("master-latest");
@@ -61,7 +68,8 @@ pub fn first_image(story: &mut Story, project: &Project) -> FirstImage {
             && expected.iter().all(|tag| digest(tag) == built),
     );
 
-    let directory = project.get(story, "get fetches the image, ready for `image:` of a task", &version);
+    let directory =
+        project.get(story, "get fetches the image, so that a task can run in it (`image:` of the task)", &version);
     story.show("files that it wrote", &list(&directory));
     story.check_that(
         "greet, run inside rootfs/ by chroot, prints \"Hello from the first image.\"",
@@ -77,12 +85,22 @@ pub fn application_commit(story: &mut Story, project: &Project, first: &FirstIma
     project.git.commit_with_message("master", "Greet twice", &[file("app/main.sh", "greet\ngreet\n")]);
     story.tell("Somebody changed app/main.sh. No file of the image changed.");
 
-    let ran = project.check(story, "check announces nothing new, so no job is triggered", "master", Some(version));
+    let ran = project.check(
+        story,
+        "check announces nothing new, so no job that waits for an image is triggered",
+        "master",
+        Some(version),
+    );
     story.check_that("the only version is the one that Concourse already has", only(&ran) == *version);
 
     let before = tags();
     let artifacts = project.checkout("master");
-    let ran = project.put(story, "put finds the image and builds nothing", "master", &artifacts);
+    let ran = project.put(
+        story,
+        "put finds the image and builds nothing, so a job can afford it for every commit",
+        "master",
+        &artifacts,
+    );
     // Compared with the build, not with a number of seconds: the machine may be slow.
     story.check_that(
         &format!(
@@ -105,7 +123,7 @@ pub fn branch(story: &mut Story, project: &Project, master: &Value) -> Value {
 
     let before = tags();
     let artifacts = project.checkout(BRANCH);
-    let headline = "put on the new branch takes master's image and only adds the branch's own tag";
+    let headline = "put on the new branch takes master's image, and only adds the branch's own tag";
     let ran = project.put(story, headline, BRANCH, &artifacts);
     let added: Vec<_> = tags().into_iter().filter(|tag| !before.contains(tag)).collect();
     story.check_that(
@@ -119,7 +137,12 @@ pub fn branch(story: &mut Story, project: &Project, master: &Value) -> Value {
     let changed = format!("{}RUN echo feat/foo > /etc/made-for\n", dockerfile());
     project.git.commit_with_message(BRANCH, "Say what the image is made for", &[file("ci/image/Dockerfile", &changed)]);
     story.tell("\nA commit on feat/foo adds a RUN to the Dockerfile.");
-    let ran = project.check(story, "check sees a new version of the branch's image", BRANCH, Some(master));
+    let ran = project.check(
+        story,
+        "check sees a new version of the branch's image, because the Dockerfile changed",
+        BRANCH,
+        Some(master),
+    );
     let versions = ran.succeeds();
     let version = versions.as_array().and_then(|versions| versions.last()).expect("there is a version").clone();
     story.check_that(
@@ -129,7 +152,7 @@ pub fn branch(story: &mut Story, project: &Project, master: &Value) -> Value {
 
     let artifacts = project.checkout(BRANCH);
     let before = digest("master-latest");
-    let ran = project.put(story, "put builds it, and leaves master's tags alone", BRANCH, &artifacts);
+    let ran = project.put(story, "put builds it for the branch, and leaves master's tags alone", BRANCH, &artifacts);
     story.check_that(
         &format!("{BRANCH_LATEST} now has an image of its own; master-latest has not moved"),
         ran.succeeds()["version"] == version
@@ -148,16 +171,15 @@ pub fn late_build(story: &mut Story, project: &Project) -> Value {
     project.git.commit_with_message("master", "Third image", &[file(GREET, &greet("the third image"))]);
     let newest = project.checkout("master");
     story.tell(
-        "Two commits on master change the image. Two builds run; the build of the second commit, which is the\n\
-         newer one, comes to its put first.",
+        "Two commits on master change the image, and each has a build. The build of the newer commit is the quicker one.",
     );
 
-    let ran = project.put(story, "the build of the newer commit sets master-latest", "master", &newest);
+    let ran = project.put(story, "the build of the newer commit puts first, and sets master-latest", "master", &newest);
     let newer = ran.succeeds()["version"].clone();
     let latest = digest("master-latest");
     story.check_that("master-latest is the newer commit's image", latest == digest(&content_tag(&newer)));
 
-    let headline = "the build of the older commit ends later: its image is kept, master-latest does not go back";
+    let headline = "the build of the older commit puts later: its image is kept, but master-latest does not go back";
     let ran = project.put(story, headline, "master", &late);
     let older = ran.succeeds()["version"].clone();
     story.check_that(
@@ -178,14 +200,22 @@ pub fn branch_deleted(story: &mut Story, project: &Project, branch: &Value) {
 
     let gone = [content_tag(branch), text(branch, "ref").to_owned(), BRANCH_LATEST.to_owned()];
     let before = tags();
-    let ran = project.reap(story, "git-image reap plans: what would go, and why the rest stays", &["--grace", "0s"]);
+    let ran = project.reap(
+        story,
+        "git-image reap shows what would go and why the rest stays, and changes nothing",
+        &["--grace", "0s"],
+    );
     let planned = |tag: &String| ran.stdout.lines().any(|line| line.starts_with(&format!("REMOVE   {tag} ")));
     story.check_that(
         "the plan removes the three tags that only feat/foo needed; nothing was changed yet",
         gone.iter().all(planned) && count(&ran.stdout, "REMOVE") == gone.len() && tags() == before,
     );
 
-    let headline = "git-image reap --apply removes it";
+    story.tell(
+        "\nA registry deletes images, not single tags. To remove a tag and nothing else, reap points it to an empty\n\
+         manifest of its own, a tombstone, and deletes that. First it proves on two probes that this harms no other tag.",
+    );
+    let headline = "git-image reap --apply does what the plan says, and verifies what it kept";
     project.reap(story, headline, &["--grace", "0s", "--apply"]);
     let kept: Vec<_> = before.into_iter().filter(|tag| !gone.contains(tag)).collect();
     story.check_that("exactly these three tags are gone, all others are there", tags() == kept);
@@ -194,7 +224,11 @@ pub fn branch_deleted(story: &mut Story, project: &Project, branch: &Value) {
 /// The image of master is whole after the reaper ran.
 pub fn still_pulls(story: &mut Story, project: &Project, newest: &Value) {
     story.chapter("The image of master still pulls");
-    let directory = project.get(story, "get fetches master's newest image again", newest);
+    let directory = project.get(
+        story,
+        "get fetches master's newest image again: removing the branch's tags did not harm it",
+        newest,
+    );
     story.check_that(
         "greet prints \"Hello from the third image.\"",
         greeting(&directory) == "Hello from the third image.",

@@ -184,9 +184,7 @@ impl Registry {
         for _ in 0..INDEX_DEPTH {
             match self.content(&manifest)? {
                 Content::Image { config: config_descriptor, layers } => {
-                    let bytes = self.blob(&config_descriptor).await?;
-                    let config = model::config(&config_descriptor.media_type, &bytes)
-                        .map_err(|unreadable| self.unreadable(&config_descriptor.digest, unreadable))?;
+                    let config = self.config(&config_descriptor).await?;
                     return Ok(Some(Image { manifest, config_descriptor, layers, config }));
                 }
                 Content::Index { manifests } => {
@@ -199,6 +197,17 @@ impl Registry {
             what: self.named(&at),
             media_type: "an index in an index in an index".to_owned(),
         })
+    }
+
+    /// The config of an image: one GET.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::NotAnImage`] for the config of something else.
+    pub async fn config(&self, descriptor: &Descriptor) -> Result<ImageConfig, RegistryError> {
+        let bytes = self.blob(descriptor).await?;
+        model::config(&descriptor.media_type, &bytes)
+            .map_err(|unreadable| self.unreadable(&descriptor.digest, unreadable))
     }
 
     /// A small blob (at most 4 MiB), verified.
@@ -258,23 +267,15 @@ impl Registry {
 
     /// Puts a manifest at a tag or at its digest.
     pub async fn put_manifest(&self, at: At<'_>, manifest: &Manifest) -> Result<(), RegistryError> {
-        let what = format!("push {}", self.named(&at));
-        let url = self.http.url(&["manifests", &at.to_string()]);
-        let kind = HeaderValue::from_str(&manifest.media_type).map_err(|_| RegistryError::NotAnImage {
-            what: self.named(&at),
-            media_type: format!("{:?}", manifest.media_type),
-        })?;
-        let ask = Ask::new(what, Method::PUT, url, Access::Write)
-            .with_header(CONTENT_TYPE, kind)
-            .with_body(manifest.bytes.clone());
-        let answer = self.http.ask(&ask, ANSWER_LIMIT).await?;
-        if !answer.status.is_success() {
-            return Err(self.http.refused(&ask, &answer));
-        }
-        match told_digest(&answer.headers) {
-            Some(actual) => verify(ask.what, manifest.digest, actual),
-            None => Ok(()),
-        }
+        let ask = self.ask_put(&at, manifest)?;
+        self.taken(&ask, manifest, &self.http.ask(&ask, ANSWER_LIMIT).await?)
+    }
+
+    /// The same with one request, whatever happens to it: a second one that comes late could hide what somebody else
+    /// has pushed to the tag since.
+    pub async fn put_manifest_once(&self, at: At<'_>, manifest: &Manifest) -> Result<(), RegistryError> {
+        let ask = self.ask_put(&at, manifest)?;
+        self.taken(&ask, manifest, &self.http.ask_once(&ask, ANSWER_LIMIT).await?)
     }
 
     /// Every tag of the repository, all pages. A repository that is unknown has none. Sorted, no duplicates.
@@ -374,6 +375,29 @@ impl Registry {
             .with_body(bytes.clone());
         let answer = self.http.ask_once(&put, ANSWER_LIMIT).await?;
         if answer.status.is_success() { Ok(()) } else { Err(self.http.refused(&put, &answer)) }
+    }
+
+    fn ask_put(&self, at: &At<'_>, manifest: &Manifest) -> Result<Ask, RegistryError> {
+        let what = format!("push {}", self.named(at));
+        let url = self.http.url(&["manifests", &at.to_string()]);
+        let kind = HeaderValue::from_str(&manifest.media_type).map_err(|_| RegistryError::NotAnImage {
+            what: self.named(at),
+            media_type: format!("{:?}", manifest.media_type),
+        })?;
+        Ok(Ask::new(what, Method::PUT, url, Access::Write)
+            .with_header(CONTENT_TYPE, kind)
+            .with_body(manifest.bytes.clone()))
+    }
+
+    /// Whether a registry has taken what was put.
+    fn taken(&self, ask: &Ask, manifest: &Manifest, answer: &Whole) -> Result<(), RegistryError> {
+        if !answer.status.is_success() {
+            return Err(self.http.refused(ask, answer));
+        }
+        match told_digest(&answer.headers) {
+            Some(actual) => verify(ask.what.clone(), manifest.digest, actual),
+            None => Ok(()),
+        }
     }
 
     fn ask_manifest(&self, method: Method, at: &At<'_>) -> Ask {

@@ -36,6 +36,6 @@ pub async fn run(
     say: &Say,
 ) -> Result<(), Error> {
     match &cli.command {
-        Command::Reap(args) => Ok(reap::reap(args, input, output, &edge.programs, say).await?),
+        Command::Reap(args) => reap::reap(args, input, output, &edge.programs, say).await,
     }
 }

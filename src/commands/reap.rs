@@ -11,6 +11,7 @@ mod outside;
 mod read;
 mod servers;
 
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::path::PathBuf;
 
@@ -24,8 +25,9 @@ use crate::clients::registry::RegistryError;
 use crate::decide::reap::artifact::RunId;
 use crate::decide::reap::{self as decide, Found, Grace, Refusal, Rules};
 use crate::decide::tags;
+use crate::error::Error;
 use crate::names::{BadName, Digest, GitRepository, Repository, Tag};
-use crate::request::{RepositorySetting, RequestError, Source};
+use crate::request::{RequestError, Source};
 use crate::say::Say;
 
 /// Why tags were not reaped, or not as planned.
@@ -43,9 +45,6 @@ pub enum ReapError {
     /// The source is not one.
     #[error(transparent)]
     Source(#[from] RequestError),
-    /// `source.registry.repository` is only the beginning of a repository.
-    #[error("cannot tell which repository to reap: `source.registry.repository` ends in '/'")]
-    RepositoryUnknown,
     /// `--apply` with a grace period.
     #[error("cannot apply a plan with a grace period of {grace}")]
     GraceUnsupported {
@@ -160,9 +159,6 @@ impl ReapError {
                 Some("give the `source` block of the resource as JSON, in a file or on stdin (-)".to_owned())
             }
             Self::Source(error) => error.hint(),
-            Self::RepositoryUnknown => {
-                Some("write the whole repository there, such as registry.example.com/acme/app".to_owned())
-            }
             Self::GraceUnsupported { .. } => Some(
                 "give --grace 0s, when nothing is being built; the journal of first-seen-dead comes with a later release"
                     .to_owned(),
@@ -200,22 +196,20 @@ fn names(tags: &[Tag]) -> String {
 ///
 /// # Errors
 ///
-/// See [`ReapError`]. Without `--apply` nothing was changed, whatever the error.
+/// See [`ReapError`]; and what [`crate::commands::StepError`] says of the image's NAME. Without `--apply` nothing was
+/// changed, whatever the error.
 pub async fn reap(
     args: &ReapArgs,
     input: &mut impl Read,
     output: &mut impl Write,
     environment: &Environment,
     say: &Say,
-) -> Result<(), ReapError> {
+) -> Result<(), Error> {
     let grace = args.grace;
     if args.mode() == Mode::Apply && !grace.is_none() {
-        return Err(ReapError::GraceUnsupported { grace });
+        return Err(ReapError::GraceUnsupported { grace }.into());
     }
     let source = read_source(&args.source, input, say)?;
-    let RepositorySetting::Whole(repository) = &source.registry.repository else {
-        return Err(ReapError::RepositoryUnknown);
-    };
     tags::check_prefix(&source.registry.tag_prefix).map_err(ReapError::Prefix)?;
     let rules = Rules {
         repository: source.git.uri.repository().clone(),
@@ -224,9 +218,9 @@ pub async fn reap(
         grace,
         max_delete: args.max_delete(),
     };
-    let servers = Servers::open(&source, repository, environment, say).await?;
-    let request = Request { repository, rules: &rules, mode: args.mode() };
-    plan_and_apply(&servers, &request, output, say).await
+    let servers = Servers::open(&source, environment, say).await?;
+    let request = Request { repository: servers.repository(), rules: &rules, mode: args.mode() };
+    Ok(plan_and_apply(&servers, &request, output, say).await?)
 }
 
 struct Request<'a> {
@@ -244,7 +238,7 @@ async fn plan_and_apply<O: Outside>(
     let Request { repository, rules, mode } = *request;
     let mut images = Images::default();
     say.line(format_args!("reading the tags of {repository}"));
-    let registry = read::registry(outside, repository, rules, &mut images).await?;
+    let registry = read::registry(outside, repository, rules, &BTreeMap::new(), &mut images).await?;
     say.line(format_args!("reading the branches and the history of {}", rules.repository));
     let git = outside.git(&registry.commits(rules), None).await?;
 

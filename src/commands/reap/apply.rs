@@ -12,6 +12,7 @@ use super::read::{self, Images};
 use crate::clients::registry::{Deleted, Manifest};
 use crate::decide::reap::artifact::{self, RunId};
 use crate::decide::reap::{self as decide, Found, Judgement, Order, Plan, Rules, TagState, Verdict};
+use crate::decide::tags::OurTag;
 use crate::names::{Digest, Repository, Tag};
 use crate::say::Say;
 
@@ -48,6 +49,7 @@ pub async fn apply<O: Outside>(run: &Run<'_, O>, plan: Plan, found: Found, image
         found,
         images,
         removed: BTreeMap::new(),
+        touched: BTreeSet::new(),
         tombstones: 0,
         repaired: BTreeSet::new(),
     };
@@ -91,6 +93,8 @@ struct State<'a, O> {
     kept: BTreeMap<Tag, Digest>,
     /// What this run has removed, and the image it pointed to.
     removed: BTreeMap<Tag, Option<Digest>>,
+    /// The images of which this run removed a tag, or tried to.
+    touched: BTreeSet<Digest>,
     /// How many tombstones this run has made: no two may have the same bytes.
     tombstones: usize,
     /// The tags that had to be put back.
@@ -166,7 +170,9 @@ impl<O: Outside> State<'_, O> {
     /// Before content tags go: a put that overlaps may have set another tag on the image of one of them.
     async fn list_again(&mut self) -> Result<(), ReapError> {
         let Run { outside, repository, rules, .. } = self.run;
-        let mut registry = read::registry(*outside, repository, rules, &mut self.images).await?;
+        let known = self.found.registry.tags.iter().filter(|(tag, _)| self.stays_where_it_is(tag));
+        let known = known.map(|(tag, state)| (tag.clone(), state.clone())).collect();
+        let mut registry = read::registry(*outside, repository, rules, &known, &mut self.images).await?;
         // What is gone is judged further: what this run has removed comes back when its branch does, and what somebody
         // else has removed is missed only as long as it is alive.
         for (tag, before) in &self.found.registry.tags {
@@ -178,6 +184,16 @@ impl<O: Outside> State<'_, O> {
         self.found.registry = registry;
         self.found.git = outside.git(&self.found.registry.commits(rules), None).await?;
         self.decide_again().await
+    }
+
+    /// Whether a tag need not be asked for again: the tags of a commit and of inputs name their image, and a put that
+    /// moves one of them all the same sets the tag of its branch too, which is asked for.
+    fn stays_where_it_is(&self, tag: &str) -> bool {
+        let removed = tag.parse::<Tag>().is_ok_and(|tag| self.removed.contains_key(&tag));
+        match decide::form(self.run.rules, tag) {
+            OurTag::Commit(_) | OurTag::Content(_) => !removed,
+            OurTag::Latest { .. } | OurTag::Cache { .. } | OurTag::Reaper | OurTag::Foreign => false,
+        }
     }
 
     /// Reads git's refs; when they moved, decides anew.
@@ -259,6 +275,7 @@ impl<O: Outside> State<'_, O> {
         if chunk.is_empty() {
             return Ok(());
         }
+        self.touched.extend(chunk.values().filter_map(|target| target.image));
         let result = match method {
             Method::ByTag => self.remove_by_tag(chunk).await,
             Method::Tombstone => self.remove_by_tombstone(chunk).await,
@@ -295,10 +312,11 @@ impl<O: Outside> State<'_, O> {
         let tombstone = artifact::tombstone(&rules.repository, id, self.tombstones, before);
         let digest = tombstone.manifest.digest;
         outside.push_note(&tombstone).await?;
-        let put =
-            at_once::<_, _, Vec<()>, _>(WRITES, chunk.keys(), async |tag| outside.put(tag, &tombstone.manifest).await);
+        // Neither PUT nor DELETE is repeated: when the first one worked unseen, the second may hit what was pushed since.
+        let put = at_once::<_, _, Vec<()>, _>(WRITES, chunk.keys(), async |tag| {
+            outside.put_once(tag, &tombstone.manifest).await
+        });
         let result = match put.await {
-            // A DELETE is never repeated: when the first one worked unseen, the second may hit what was pushed since.
             Ok(_) => outside.delete(&digest).await,
             Err(error) => Err(error),
         };
@@ -329,13 +347,19 @@ impl<O: Outside> State<'_, O> {
     }
 
     /// Looks whether what was kept is there and what was removed is not.
+    ///
+    /// What is not listed any more is asked for, and what is listed and shares an image with a tag that this run removed.
     async fn verify(&mut self) -> Result<(), ReapError> {
         let run = self.run;
-        let kept = self.kept.clone();
-        let now = outside::resolve(run.outside, kept.keys().cloned()).await?;
+        let listed: BTreeSet<String> = run.outside.tags().await?.into_iter().collect();
+        let in_doubt =
+            |(tag, digest): &(&Tag, &Digest)| !listed.contains(tag.as_str()) || self.touched.contains(digest);
+        let doubtful: BTreeMap<Tag, Digest> =
+            self.kept.iter().filter(in_doubt).map(|(tag, digest)| (tag.clone(), *digest)).collect();
+        let now = outside::resolve(run.outside, doubtful.keys().cloned()).await?;
         let mut failed = Ok(());
         // A tag that points elsewhere was pushed meanwhile: that is its owner's business.
-        for (tag, digest) in kept.iter().filter(|(tag, _)| now.get(tag) == Some(&None)) {
+        for (tag, digest) in doubtful.iter().filter(|(tag, _)| now.get(tag) == Some(&None)) {
             match self.put_back(tag, digest).await {
                 Ok(()) => {
                     run.say.line(format_args!("REPAIRED {tag}: it was lost, and points to {digest} again"));
@@ -346,7 +370,6 @@ impl<O: Outside> State<'_, O> {
             }
         }
         failed?;
-        let listed: BTreeSet<String> = run.outside.tags().await?.into_iter().collect();
         let again = self.removed.iter().filter(|(tag, _)| listed.contains(tag.as_str()));
         let again: BTreeMap<Tag, Option<Digest>> = again.map(|(tag, image)| (tag.clone(), *image)).collect();
         let now = outside::resolve(run.outside, again.keys().cloned()).await?;

@@ -40,6 +40,9 @@ pub trait Outside {
     /// Pushes the config of an artifact, so that its manifest can be put.
     async fn push_note(&self, artifact: &Artifact) -> Result<(), ReapError>;
 
+    /// Puts a manifest at a tag, and sends no second request whatever happens to the first.
+    async fn put_once(&self, tag: &Tag, manifest: &Manifest) -> Result<(), ReapError>;
+
     /// Puts a manifest at a tag.
     async fn put(&self, tag: &Tag, manifest: &Manifest) -> Result<(), ReapError>;
 

@@ -71,7 +71,8 @@ impl Images {
     }
 }
 
-/// Reads every tag, and the image behind every tag of our form.
+/// Reads every tag, and the image behind every tag of our form. A tag of `known` that is still listed is taken to be
+/// what it was, and not asked for.
 ///
 /// # Errors
 ///
@@ -80,10 +81,12 @@ pub async fn registry<O: Outside>(
     outside: &O,
     repository: &Repository,
     rules: &Rules,
+    known: &BTreeMap<String, TagState>,
     images: &mut Images,
 ) -> Result<RegistryFacts, ReapError> {
     let listed = outside.tags().await?;
-    let resolved = outside::resolve(outside, listed.iter().filter_map(|text| text.parse().ok())).await?;
+    let unknown = listed.iter().filter(|&text| !known.contains_key(text));
+    let resolved = outside::resolve(outside, unknown.filter_map(|text| text.parse().ok())).await?;
 
     let ours = |tag: &Tag| decide::form(rules, tag.as_str()) != OurTag::Foreign;
     let digests = resolved.iter().filter(|(tag, _)| ours(tag)).filter_map(|(_, digest)| *digest);
@@ -96,6 +99,9 @@ pub async fn registry<O: Outside>(
     images.read(outside, below).await?;
 
     let states = listed.into_iter().map(|text| {
+        if let Some(state) = known.get(&text) {
+            return (text, state.clone());
+        }
         // What the grammar of tags does not allow cannot be asked for, and is not ours.
         let state = match text.parse::<Tag>().ok().and_then(|tag| Some((resolved.get(&tag)?.as_ref().copied()?, tag))) {
             Some((digest, tag)) if ours(&tag) => images.state(&tag, digest),

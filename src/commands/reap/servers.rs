@@ -1,6 +1,7 @@
 //! The registry and the git repository of a source, as the reaper asks them.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU32;
 
 use tempfile::TempDir;
 
@@ -9,10 +10,14 @@ use super::outside::Outside;
 use crate::clients::git::{Depth, Git, Refs, Want};
 use crate::clients::process::Environment;
 use crate::clients::registry::{At, Content, Deleted, Descriptor, ImageConfig, Manifest, Registry, RegistryError};
+use crate::commands::{details, inputs};
+use crate::decide::inputs::Recipe;
 use crate::decide::reap::artifact::{Artifact, Note};
 use crate::decide::reap::{GitFacts, History, Labels};
+use crate::details::Details;
+use crate::error::Error;
 use crate::names::{CommitId, Digest, Repository, Tag};
-use crate::request::Source;
+use crate::request::{RepositorySetting, Source};
 use crate::say::Say;
 
 /// How often git is fetched from until its refs hold still.
@@ -27,25 +32,24 @@ pub struct Servers {
 }
 
 impl Servers {
-    /// Nothing is asked yet.
+    /// Nothing is asked yet, except git when the source has only the beginning of the repository.
     ///
     /// # Errors
     ///
-    /// Certificates, keys or settings of the source are not usable, or no directory can be made.
-    pub async fn open(
-        source: &Source,
-        repository: &Repository,
-        environment: &Environment,
-        say: &Say,
-    ) -> Result<Self, ReapError> {
+    /// Certificates, keys or settings of the source are not usable, no directory can be made, or the repository of the
+    /// registry cannot be told.
+    pub async fn open(source: &Source, environment: &Environment, say: &Say) -> Result<Self, Error> {
         let directory = tempfile::Builder::new().prefix("git-image-reap-").tempdir_in(&environment.temporary);
         let directory =
             directory.map_err(|source| ReapError::Directory { within: environment.temporary.clone(), source })?;
-        Ok(Self {
-            registry: Registry::new(repository, &source.registry, say)?,
-            git: Git::open(&source.git, &directory.path().join("git"), environment, say).await?,
-            _directory: directory,
-        })
+        let git = Git::open(&source.git, &directory.path().join("git"), environment, say).await?;
+        let repository = repository(source, &git).await?;
+        Ok(Self { registry: Registry::new(&repository, &source.registry, say)?, git, _directory: directory })
+    }
+
+    /// The repository of the registry.
+    pub fn repository(&self) -> &Repository {
+        self.registry.repository()
     }
 
     async fn refs(&self) -> Result<GitFacts, ReapError> {
@@ -54,6 +58,38 @@ impl Servers {
         let (history, reachable) = (History::Complete, BTreeSet::new());
         Ok(GitFacts { default_branch, branches, others, tags, history, reachable })
     }
+
+    /// The config of an image, or of the first image of an index: those that we push have the same labels.
+    async fn config(&self, manifest: &Manifest) -> Result<ImageConfig, RegistryError> {
+        let children = match self.registry.content(manifest)? {
+            Content::Image { config, .. } => return self.registry.config(&config).await,
+            Content::Index { manifests } => manifests,
+        };
+        // An attestation is of no platform and has no labels.
+        let is_image = |child: &&Descriptor| child.platform.as_ref().is_none_or(|it| it.os != "unknown");
+        let Some(child) = children.iter().find(is_image) else { return Ok(ImageConfig::default()) };
+        let what = || format!("{}@{}", self.registry.repository(), child.digest);
+        let child = self.registry.manifest(At::Digest(&child.digest)).await?;
+        let child = child.ok_or_else(|| RegistryError::Incomplete { what: what() })?;
+        match self.registry.content(&child)? {
+            Content::Image { config, .. } => self.registry.config(&config).await,
+            Content::Index { .. } => Ok(ImageConfig::default()),
+        }
+    }
+}
+
+/// The repository of the registry. What completes it is read at the tip of the source's branch, as check does.
+async fn repository(source: &Source, git: &Git) -> Result<Repository, Error> {
+    let recipe = Recipe::new(source.git.uri.repository(), &source.build, &source.registry.tag_prefix);
+    let details = match source.registry.repository {
+        RepositorySetting::Whole(_) => Details::default(),
+        RepositorySetting::Beginning(_) => {
+            let tip = git.tip(source.git.branch.as_ref()).await?;
+            git.fetch(&Want::Branch(tip.branch), Depth::Commits(NonZeroU32::MIN)).await?;
+            inputs::of_commit(git, &recipe, tip.commit).await?.selection.details
+        }
+    };
+    Ok(details::repository(&source.registry, recipe.details.as_ref(), &details)?)
 }
 
 impl Outside for Servers {
@@ -70,22 +106,11 @@ impl Outside for Servers {
     }
 
     async fn labels(&self, manifest: &Manifest) -> Result<Labels, String> {
-        let why = |error: RegistryError| error.to_string();
-        let config = match self.registry.content(manifest).map_err(why)? {
-            Content::Image { config, .. } => config,
-            Content::Index { manifests } => {
-                // Every image of an index that we push has the same labels; an attestation is of no platform and has none.
-                let is_image = |child: &&Descriptor| child.platform.as_ref().is_none_or(|it| it.os != "unknown");
-                let child = manifests.iter().find(is_image).ok_or("it is an index without images")?;
-                let child = self.registry.manifest(At::Digest(&child.digest)).await.map_err(why)?;
-                match self.registry.content(&child.ok_or("its first image is gone")?).map_err(why)? {
-                    Content::Image { config, .. } => config,
-                    Content::Index { .. } => return Err("it is an index of an index".to_owned()),
-                }
-            }
+        let config = match self.config(manifest).await {
+            // A chart, a signature or a cache is nobody's image: it has no labels.
+            Err(RegistryError::NotAnImage { .. }) => return Ok(Labels::default()),
+            result => result.map_err(|error| error.to_string())?,
         };
-        let bytes = self.registry.blob(&config).await.map_err(why)?;
-        let config: ImageConfig = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
         let mut labels = config.config.and_then(|config| config.labels).unwrap_or_default();
         Ok(Labels {
             repository: labels.remove("git-image.repository"),
@@ -102,6 +127,10 @@ impl Outside for Servers {
     async fn push_note(&self, artifact: &Artifact) -> Result<(), ReapError> {
         self.registry.push_blob(artifact.config_type, artifact.config.clone()).await?;
         Ok(())
+    }
+
+    async fn put_once(&self, tag: &Tag, manifest: &Manifest) -> Result<(), ReapError> {
+        Ok(self.registry.put_manifest_once(At::Tag(tag), manifest).await?)
     }
 
     async fn put(&self, tag: &Tag, manifest: &Manifest) -> Result<(), ReapError> {
@@ -122,6 +151,10 @@ impl Outside for Servers {
             return Ok(known.clone());
         }
         for _ in 0..ROUNDS {
+            if facts.branches.is_empty() {
+                // git fetches nothing from such a repository, and nothing can be decided by it.
+                return Ok(facts);
+            }
             // Asked for everything, a server whose own history is cut off says where; asked for nothing it would not.
             self.git.fetch(&Want::AllRefs, Depth::Everything).await?;
             let again = self.refs().await?;

@@ -184,6 +184,10 @@ impl Outside for Model {
         self.write(|world| world.notes.insert(Digest::of(&config), config)).await.map(drop)
     }
 
+    async fn put_once(&self, tag: &Tag, manifest: &Manifest) -> Result<(), ReapError> {
+        self.put(tag, manifest).await
+    }
+
     async fn put(&self, tag: &Tag, manifest: &Manifest) -> Result<(), ReapError> {
         self.write(|world| world.put(tag.as_str(), manifest)).await
     }

@@ -202,14 +202,15 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), GitError> {
 ///
 /// Nothing in it runs a program. `alternateRefsCommand` must be said: without it, git would list the refs of a
 /// borrowed artifact by running itself in the artifact, with the artifact's configuration. The promisor remote is
-/// not here but given to each fetch, so that reading never fetches.
+/// not here but given to each fetch, so that reading never fetches. Nothing is waited for until the disk has it: what a
+/// crash of the machine damages is fetched again.
 fn config(uri: &GitUrl) -> String {
     let url = uri.as_str().replace('\\', "\\\\").replace('"', "\\\"");
     format!(
         "# Written by git-image, format 1. A repository with another text here is made anew.\n\
          [core]\n\trepositoryformatversion = 0\n\tbare = true\n\tlogAllRefUpdates = false\n\
          \thooksPath = /dev/null\n\tfsmonitor = false\n\talternateRefsCommand = true\n\tattributesFile = /dev/null\n\
-         \texcludesFile = /dev/null\n\
+         \texcludesFile = /dev/null\n\tfsync = none\n\
          [gc]\n\tauto = 0\n\
          [maintenance]\n\tauto = false\n\
          [fetch]\n\twriteCommitGraph = false\n\trecurseSubmodules = false\n\

@@ -384,7 +384,12 @@ impl Reader<'_> {
             }
         }
         match kind {
-            "cache" | "tmpfs" | "secret" | "ssh" => return Ok(()),
+            "cache" | "secret" | "ssh" => return Ok(()),
+            // It shows nothing of it, but Docker's frontend asks for all of it.
+            "tmpfs" if from.is_empty() => {
+                return unsure("makes the engine ask for all of it; `from=scratch` in the mount prevents that");
+            }
+            "tmpfs" => return Ok(()),
             "bind" => {}
             _ => return unsure("has a type that is not known"),
         }

@@ -18,7 +18,9 @@ const PREDEFINED: [&str; 9] = [
     "TARGETSTAGE",
 ];
 
-/// The variables of one stage. An ENV wins over an ARG of the same name.
+/// The variables of one stage.
+///
+/// Fact: of an ENV and an ARG of one name Docker's documentation lets the ENV win, its 20.10 whichever comes last.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Scope {
     env: BTreeMap<String, Value>,
@@ -124,7 +126,11 @@ impl<'a> Scopes<'a> {
         if scope.lost {
             return Err("an ARG or ENV before it is not understood".to_owned());
         }
-        match scope.env.get(name).or_else(|| scope.args.get(name)) {
+        let (env, arg) = (scope.env.get(name), scope.args.get(name));
+        if env.is_some() && arg.is_some() && env != arg {
+            return Err(format!("${name} is an ENV and an ARG, and frontends differ in which of them wins"));
+        }
+        match env.or(arg) {
             Some(Some(value)) => Ok(value),
             Some(None) => Err(format!("the value of ${name} is not known")),
             None => Err(format!("${name} is not declared here, so it would come from the base image")),

@@ -75,7 +75,8 @@ impl Subject {
                 source.git.uri.repository()
             ));
             let made_of = inputs::of_commit(git, recipe, tip.commit).await?;
-            refuse_submodules(&made_of)?;
+            let mode = |path: &GitPath| made_of.tree.get(path).map(|entry| entry.mode);
+            refuse_submodules(made_of.selection.files.keys(), mode)?;
             return Ok(Self {
                 commit: tip.commit,
                 branch: tip.branch.clone(),
@@ -93,7 +94,6 @@ impl Subject {
             remote(git, recipe, source.git.branch.as_ref()),
             of_checkout(source, recipe, git, &checkout, name, say)
         )?;
-        refuse_submodules(&made_of)?;
         let branch = match (&remote, &source.git.branch) {
             (_, Some(branch)) => branch.clone(),
             (Remote::Tip(tip), None) => tip.branch.clone(),
@@ -197,24 +197,27 @@ async fn of_checkout(
     say: &Say,
 ) -> Result<(MadeOf, Described), Error> {
     let listed = checkout.list()?;
-    let on_disk = listed.iter().filter_map(|(path, file)| Some((path.clone(), file.mode?))).collect();
+    let on_disk: BTreeMap<GitPath, Mode> =
+        listed.iter().filter_map(|(path, file)| Some((path.clone(), file.mode?))).collect();
     let selection = select_on_disk(recipe, checkout, &on_disk)?;
     // The commit may have no usable Dockerfile where the checkout has one.
-    let (tree, counted_by_git) = match inputs::of_commit(git, recipe, checkout.head()).await {
-        Ok(made_of) => {
-            let counted = made_of.selection.files.keys().cloned().collect();
-            (made_of.tree, counted)
-        }
-        Err(Error::Inputs(_)) => (git.tree(checkout.head()).await?, BTreeSet::new()),
+    let (tree, by_git) = match inputs::of_commit(git, recipe, checkout.head()).await {
+        Ok(MadeOf { tree, selection, id }) => (tree, Some((selection, id))),
+        Err(Error::Inputs(_)) => (git.tree(checkout.head()).await?, None),
         Err(error) => return Err(error),
     };
-    let counted = selection.files.keys().cloned().chain(counted_by_git).collect();
+    let mut counted: BTreeSet<GitPath> = selection.files.keys().cloned().collect();
+    counted.extend(by_git.iter().flat_map(|(selection, _)| selection.files.keys().cloned()));
+    // One that the get left out is an empty directory, which no list of files has.
+    refuse_submodules(counted.iter(), |path| {
+        on_disk.get(path).copied().or_else(|| tree.get(path).map(|entry| entry.mode))
+    })?;
     let differences = checkout.compare(git, &tree, &counted).await?;
     if !differences.pointers.is_empty() {
         return Err(StepError::LfsPointers { files: differences.pointers }.into());
     }
-    if differences.is_clean() {
-        let id = digest(recipe, &selection, &tree);
+    // Without differences both selections are the same.
+    if let (Some((selection, id)), true) = (by_git, differences.is_clean()) {
         return Ok((MadeOf { tree, selection, id }, Described::ByGit));
     }
     let error = StepError::NotAsCommitted {
@@ -256,8 +259,10 @@ fn select_on_disk(recipe: &Recipe, checkout: &Checkout, paths: &BTreeMap<GitPath
     }
 }
 
-fn refuse_submodules(made_of: &MadeOf) -> Result<(), StepError> {
-    let is_submodule = |path: &&GitPath| made_of.tree.get(*path).is_some_and(|entry| entry.mode == Mode::Submodule);
-    let files: Vec<GitPath> = made_of.selection.files.keys().filter(is_submodule).cloned().collect();
+fn refuse_submodules<'a>(
+    counted: impl Iterator<Item = &'a GitPath>,
+    mode: impl Fn(&GitPath) -> Option<Mode>,
+) -> Result<(), StepError> {
+    let files: Vec<GitPath> = counted.filter(|path| mode(path) == Some(Mode::Submodule)).cloned().collect();
     if files.is_empty() { Ok(()) } else { Err(StepError::Submodules { files }) }
 }

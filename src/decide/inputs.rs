@@ -277,9 +277,10 @@ pub fn select(
     let text = dockerfile.as_ref().and_then(|path| read.text(path));
     let ignore_file = recipe.ignore_files().into_iter().find(|path| paths.contains_key(path));
     let ignore = match &ignore_file {
-        // A symlink or submodule is followed by nobody here: it excludes nothing.
         Some(path) if is_regular(paths, path) => read.text(path).map(Ignore::parse),
-        Some(_) | None => Some(Ignore::default()),
+        // To exclude nothing would bring into the image what its author keeps out.
+        Some(path) => return Err(InputsError::IgnoreFile { path: path.clone(), mode: paths[path] }),
+        None => Some(Ignore::default()),
     };
     let details = read_details(recipe, paths, &mut read)?;
     let (Some(dockerfile), Some(text), Some(ignore), Some(details)) = (dockerfile, text, ignore, details) else {

@@ -23,6 +23,14 @@ pub enum InputsError {
         /// Where it leads.
         target: String,
     },
+    /// The ignore file is a symlink or a submodule.
+    #[error("the ignore file {path} is {}", kind(*mode))]
+    IgnoreFile {
+        /// Where it is.
+        path: GitPath,
+        /// What it is.
+        mode: Mode,
+    },
     /// The context, or a directory above it, is no directory.
     #[error("the context {context} is no directory: {path} is {}", kind(*mode))]
     Context {
@@ -84,6 +92,10 @@ impl InputsError {
             }
             Self::DockerfileSymlink { .. } => Some(
                 "name the file itself in `source.build.dockerfile`; a symlink may lead once, inside the repository"
+                    .to_owned(),
+            ),
+            Self::IgnoreFile { .. } => Some(
+                "make it a regular file; a Dockerfile can have rules of its own in <Dockerfile>.dockerignore"
                     .to_owned(),
             ),
             Self::Context { .. } => Some(

@@ -385,9 +385,9 @@ impl Reader<'_> {
         }
         match kind {
             "cache" | "secret" | "ssh" => return Ok(()),
-            // It shows nothing of it, but Docker's frontend asks for all of it.
+            // It shows nothing of the context, but Docker's frontend asks for all of it.
             "tmpfs" if from.is_empty() => {
-                return unsure("makes the engine ask for all of it; `from=scratch` in the mount prevents that");
+                return unsure("makes the engine ask for all of it");
             }
             "tmpfs" => return Ok(()),
             "bind" => {}

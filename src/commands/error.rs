@@ -28,7 +28,7 @@ pub enum StepError {
         path: String,
     },
     /// The files of the checkout are not those of its commit.
-    #[error("the checkout `{artifact}` is not what git has at {commit}: {}", paths(changed.iter().chain(missing).chain(unknown)))]
+    #[error("the checkout `{artifact}` is not what git has at {commit}: {}", differences(changed, missing, unknown))]
     NotAsCommitted {
         /// The artifact.
         artifact: String,
@@ -52,6 +52,16 @@ pub enum StepError {
     Submodules {
         /// Where they lie.
         files: Vec<GitPath>,
+    },
+    /// The engine asked for a file that is not part of the inputs.
+    #[error("the build reads {path}{}, which {} of the image's inputs", if *more == 0 { String::new() } else { format!(" and {more} more") }, if *more == 0 { "is no part" } else { "are no part" })]
+    BeyondInputs {
+        /// The first such file.
+        path: GitPath,
+        /// How many more there are.
+        more: usize,
+        /// What says which files count.
+        rule: Rule,
     },
     /// The commit has no Dockerfile, so there is no version.
     #[error("{commit} has no version: there is no Dockerfile `{dockerfile}` in it")]
@@ -177,6 +187,17 @@ pub enum StepError {
     },
 }
 
+/// What says which files count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// `source.build.paths`.
+    Paths,
+    /// The Dockerfile, less `source.build.ignore_paths`.
+    IgnorePaths,
+    /// The Dockerfile.
+    Dockerfile,
+}
+
 impl StepError {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
@@ -198,8 +219,18 @@ impl StepError {
                 "get the repository with git-lfs (not `disable_git_lfs: true`) and name that artifact in `params.source`".to_owned()
             }
             Self::Submodules { .. } => {
-                "submodules in an image come with a later release: exclude them in .dockerignore or with `source.build.ignore_paths`".to_owned()
+                "submodules in an image come with a later release: exclude them in .dockerignore".to_owned()
             }
+            Self::BeyondInputs { rule, .. } => match rule {
+                Rule::Paths => "add it to `source.build.paths`, so that a change of it is a new image, or exclude it in .dockerignore",
+                Rule::IgnorePaths => {
+                    "`ignore_paths` only says what does not count: exclude it in .dockerignore instead, so that no build reads it, or let it count"
+                }
+                Rule::Dockerfile => {
+                    "an ONBUILD or ENV of the base image may lead there, which git cannot tell: list everything that the build reads in `source.build.paths`, this too, or exclude it in .dockerignore"
+                }
+            }
+            .to_owned(),
             Self::NoVersion { .. } => "say where it is with `source.build.dockerfile` or `source.build.context`".to_owned(),
             Self::NoHistory { .. } => {
                 "get the repository without `depth`, or let `source.git` name the repository that the checkout comes from".to_owned()
@@ -230,6 +261,16 @@ impl StepError {
             Self::File { .. } => return None,
         })
     }
+}
+
+fn differences(changed: &[GitPath], missing: &[GitPath], unknown: &[GitPath]) -> String {
+    let kinds = [("changed", changed), ("missing", missing), ("not in git", unknown)];
+    let shown: Vec<String> = kinds
+        .into_iter()
+        .filter(|(_, files)| !files.is_empty())
+        .map(|(kind, files)| format!("{kind}: {}", paths(files.iter())))
+        .collect();
+    shown.join("; ")
 }
 
 fn paths<'a>(paths: impl Iterator<Item = &'a GitPath>) -> String {

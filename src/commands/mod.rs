@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use crate::concourse::Edge;
 
 pub use check::check;
-pub use error::StepError;
+pub use error::{Rule, StepError};
 pub use get::get;
 pub use put::put;
 

@@ -263,7 +263,9 @@ impl EngineError {
                 "check the path and the ignore file; a file that an earlier task made is not in git, so add it to the repository or make it in the Dockerfile"
             }
             Self::MissingInStage { .. } => "check the path in the stage or image that `--from` names",
-            Self::Dockerfile { .. } => return None,
+            Self::Dockerfile { .. } => {
+                "Docker 20.10 by itself knows no here-documents and no newer flags: `# syntax=docker/dockerfile:1` in the first line brings them, or a newer engine"
+            }
             Self::UnknownStage { .. } => "`source.build.target` must be a name that stands after AS in a FROM line",
             Self::Base { why, .. } | Self::Syntax { why, .. } => match why {
                 Refusal::NotFound | Refusal::Denied => {

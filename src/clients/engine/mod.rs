@@ -156,7 +156,7 @@ impl Engine {
         }
         match solved {
             Ok(answer) => {
-                say.line(format_args!("context: {} sent to the engine", size(files.sent_bytes())));
+                say.line(format_args!("context: {} sent to the engine, which had the rest", size(files.sent_bytes())));
                 let id = answer.get("containerimage.digest").and_then(|digest| digest.parse().ok());
                 let image_id = id.ok_or_else(|| EngineError::NothingExported {
                     address: self.address.to_string(),

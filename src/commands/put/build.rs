@@ -9,11 +9,11 @@ use crate::clients::context::{Context, ContextEntry, ContextKind, Share};
 use crate::clients::engine::{Build, Engine, EngineError, Refusal};
 use crate::clients::git::{CommitFacts, Git};
 use crate::clients::registry::Image;
-use crate::commands::StepError;
 use crate::commands::facts::labels;
 use crate::commands::put::subject::{Described, Subject};
 use crate::commands::put::{Put, built_image};
-use crate::decide::inputs::{Mode, modes};
+use crate::commands::{Rule, StepError};
+use crate::decide::inputs::{Mode, Recipe, modes};
 use crate::decide::tags::expand_build_variables;
 use crate::dockerfile;
 use crate::error::Error;
@@ -81,7 +81,7 @@ pub async fn build(
 /// Builds and pushes once.
 async fn publish(put: &Put<'_>, params: &PutParams, engine: &Engine, build: &Build<'_>) -> Result<Image, Error> {
     let repository = put.registry.repository();
-    let built = engine.build(build, put.say).await?;
+    let built = engine.build(build, put.say).await.map_err(|error| in_the_users_words(put.recipe, error))?;
     // Somebody else may have built the same inputs meanwhile: the content tag is written once.
     if params.rebuild == Rebuild::No
         && let Some(image) = built_image(put.registry, &put.content, put.version.inputs).await?
@@ -102,6 +102,17 @@ async fn publish(put: &Put<'_>, params: &PutParams, engine: &Engine, build: &Bui
         put.say.line(format_args!("push: another put of the same inputs was later; its image {digest} is used"));
     }
     Ok(image)
+}
+
+/// The engine knows paths of the context only, and not which key said what counts.
+fn in_the_users_words(recipe: &Recipe, error: EngineError) -> Error {
+    let EngineError::BeyondInputs { path, more } = error else { return error.into() };
+    let rule = match (&recipe.paths, recipe.ignore_paths.as_slice()) {
+        (Some(_), _) => Rule::Paths,
+        (None, [_, ..]) => Rule::IgnorePaths,
+        (None, []) => Rule::Dockerfile,
+    };
+    StepError::BeyondInputs { path: recipe.context.join(path.as_bytes()), more, rule }.into()
 }
 
 /// Lays out what counts of a commit that no artifact holds.

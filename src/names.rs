@@ -86,7 +86,7 @@ macro_rules! hex_name {
             fn from_str(text: &str) -> Result<Self, BadName> {
                 let mut bytes = [0; $bytes];
                 if text.bytes().any(|b| b.is_ascii_uppercase()) || hex::decode_to_slice(text, &mut bytes).is_err() {
-                    return bad($what, text, concat!("is not ", stringify!($bytes), " bytes in lower-case hexadecimal"));
+                    return bad($what, text, format!("is not {} hexadecimal digits in lower case", 2 * $bytes));
                 }
                 Ok(Self(bytes))
             }
@@ -584,7 +584,14 @@ impl FromStr for Repository {
         }
         let last = text.rsplit('/').next().unwrap_or(text);
         if text.contains('@') || last.contains(':') {
-            return bad("repository", text, "has a tag or a digest; give the repository alone");
+            // What stands before '@' may be a user with a password.
+            let shown = text.rsplit('@').next().unwrap_or_default();
+            return bad("repository", shown, "comes with a user, a tag or a digest; give the repository alone");
+        }
+        // The library says no more than "invalid reference format".
+        let name = text.split_once('/').map_or(text, |(_, name)| name);
+        if name.chars().any(|c| c.is_ascii_uppercase()) {
+            return bad("repository", text, "has upper-case letters, which a repository may not have");
         }
         match oci_distribution::Reference::try_from(text) {
             Ok(reference) => {
@@ -594,7 +601,7 @@ impl FromStr for Repository {
             Err(_) => bad(
                 "repository",
                 text,
-                "is not HOST[:PORT]/NAME, where NAME has lower-case letters and digits, with / or . _ - between them",
+                "is not host[:port]/name; a name has lower-case letters, digits and . _ - / between them",
             ),
         }
     }

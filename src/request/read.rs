@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde_json::{Map, Value};
 
-use super::shape::{self, Key, ShapeError};
+use super::shape::{self, Key, Kind, ShapeError};
 use super::{
     Announce, BuildSource, CheckRequest, CiSkip, Credentials, EngineHost, GetImage, GetParams, GetRequest, GetSource,
     GitConfig, GitSource, PutParams, PutRequest, Rebuild, RegistrySource, RegistryTransport, RepositorySetting,
@@ -104,9 +104,7 @@ impl Body {
             Some(value) => value,
         };
         let Value::Object(mut map) = value else {
-            let key = name.to_owned();
-            let found = "not one".to_owned();
-            return Err(ShapeError::WrongType { key, wanted: "a block", found, quote: false }.into());
+            return Err(shape::wrong_type(name.to_owned(), Kind::Block(keys), &value).into());
         };
         shape::check(&mut map, keys, name)?;
         Ok(Block { path: name.to_owned(), map })
@@ -235,9 +233,9 @@ fn git(block: &Block) -> Result<GitSource, RequestError> {
                     if ssh { "ssh" } else { "http(s)" }
                 ),
                 hint: if ssh {
-                    "give `private_key` for ssh, or an https address".to_owned()
+                    "give `source.git.private_key` for ssh, or an https address".to_owned()
                 } else {
-                    "give `username` and `password` for https, or an ssh address".to_owned()
+                    "give `source.git.username` and `source.git.password` for https, or an ssh address".to_owned()
                 },
             });
         }
@@ -249,7 +247,7 @@ fn git(block: &Block) -> Result<GitSource, RequestError> {
         (true, _, Some(_)) => {
             return Err(RequestError::Contradiction {
                 what: format!("`{}` has a password, which ssh does not take from there", block.key("uri")),
-                hint: "give `private_key`".to_owned(),
+                hint: "take the password out of the address, and give `source.git.private_key`".to_owned(),
             });
         }
         (false, Some(user), Some(password)) => Some(Credentials { username: user.to_owned(), password }),
@@ -329,6 +327,9 @@ fn build(block: &Block) -> Result<BuildSource, RequestError> {
         let text = block.text("dockerfile").unwrap_or_default();
         return Err(block.refuse("dockerfile", BadName { what: "path", text, why }));
     }
+    for name in ["args", "labels"] {
+        refuse_build_variables(block, name)?;
+    }
     Ok(BuildSource {
         context: block.parsed("context")?.unwrap_or_else(|| GitPath::new("")),
         dockerfile,
@@ -340,6 +341,22 @@ fn build(block: &Block) -> Result<BuildSource, RequestError> {
         labels: block.text_map("labels"),
         epoch: block.text("epoch"),
     })
+}
+
+/// A build number in what the image is made of would make every put another image; check would not even know it.
+fn refuse_build_variables(block: &Block, name: &str) -> Result<(), RequestError> {
+    for (variable, text) in block.text_map(name) {
+        if text.contains("$BUILD_") || text.contains("${BUILD_") {
+            return Err(RequestError::Contradiction {
+                what: format!(
+                    "`{}.{variable}` has a `$BUILD_…` variable: every build would make another image",
+                    block.key(name)
+                ),
+                hint: "say which build it was in `params.labels` or `params.tags` of the put".to_owned(),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn engine_host(text: &str) -> Result<EngineHost, RequestError> {
@@ -375,10 +392,10 @@ fn get_params(block: &Block) -> Result<GetParams, RequestError> {
     let skip = block.flag("skip_download");
     match block.text("format").as_deref() {
         None | Some("rootfs") => {}
-        Some("oci" | "oci-layout") => {
+        Some(format @ ("oci" | "oci-layout")) => {
             return Err(ShapeError::NotYet {
-                key: block.key("format"),
-                instead: "only `format: rootfs` yet; use the registry-image resource for the image as a file",
+                key: format!("{}: {format}", block.key("format")),
+                instead: "leave it out for rootfs/; for the image as a file, use a registry-image resource on the same tag",
             }
             .into());
         }

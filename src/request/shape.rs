@@ -33,10 +33,10 @@ pub enum ShapeError {
         key: String,
         /// The type that it must have.
         wanted: &'static str,
-        /// The type that it has, with its value unless that is secret.
+        /// The type that it has, with its value where that is short and no secret.
         found: String,
-        /// Whether quoting it would help.
-        quote: bool,
+        /// How to write it.
+        advice: Advice,
     },
     /// A key without which nothing works.
     #[error("`{key}` is missing")]
@@ -56,14 +56,55 @@ impl ShapeError {
             Self::UnknownKey { known, .. } if known.is_empty() => Some("no keys are known here".to_owned()),
             Self::UnknownKey { known, .. } => Some(format!("known here: {}", known.join(", "))),
             Self::NotYet { instead, .. } => Some((*instead).to_owned()),
-            Self::WrongType { quote: true, key, .. } => {
+            Self::WrongType { advice, key, .. } => {
                 let last = key.rsplit('.').next().unwrap_or(key);
-                Some(format!("YAML made it so; write it in quotes: {last}: \"…\""))
+                // The item of a list has no name of its own.
+                let name = if last.ends_with(']') { "-".to_owned() } else { format!("{last}:") };
+                Some(match advice {
+                    Advice::Quote => format!("YAML made it so; write it in quotes: {name} \"…\""),
+                    Advice::Text => format!("write one text: {name} \"…\""),
+                    Advice::Flag => format!("write it without quotes: {name} true"),
+                    Advice::Count => format!("write a number of 1 or more, without quotes: {name} 1"),
+                    Advice::Texts => format!("write a list, also for one: {name} [\"…\"]"),
+                    Advice::TextMap => format!("write name and value as a block: {name} {{NAME: \"…\"}}"),
+                    Advice::Block { keys } => format!("write a block: {name} {{{}}}", join_keys(keys)),
+                    Advice::Blocks { keys } => format!("write a list of blocks: {name} [{{{}}}]", join_keys(keys)),
+                })
             }
-            Self::WrongType { .. } => None,
             Self::Missing { example, .. } => Some(format!("for example {example}")),
         }
     }
+}
+
+fn join_keys(keys: &[&str]) -> String {
+    keys.iter().map(|key| format!("{key}: …")).collect::<Vec<_>>().join(", ")
+}
+
+/// How a value must be written that has another type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Advice {
+    /// In quotes: YAML took the text for something else.
+    Quote,
+    /// As one text.
+    Text,
+    /// As `true` or `false`.
+    Flag,
+    /// As a number.
+    Count,
+    /// As a list.
+    Texts,
+    /// As names with values.
+    TextMap,
+    /// As a block.
+    Block {
+        /// The keys that it may have.
+        keys: Vec<&'static str>,
+    },
+    /// As a list of blocks.
+    Blocks {
+        /// The keys that each may have.
+        keys: Vec<&'static str>,
+    },
 }
 
 /// The type of a value.
@@ -86,6 +127,9 @@ pub enum Kind {
     /// A block.
     Block(&'static [Key]),
 }
+
+/// The longest text that a message shows.
+const SHOWN_LENGTH: usize = 60;
 
 /// One key.
 pub struct Key {
@@ -305,13 +349,29 @@ fn check_value(value: &mut Value, kind: Kind, at: &str) -> Result<(), ShapeError
             .iter_mut()
             .enumerate()
             .try_for_each(|(index, item)| check_value(item, Kind::Block(keys), &format!("{at}[{index}]"))),
-        (_, value) => Err(ShapeError::WrongType {
-            key: at.to_owned(),
-            wanted: wanted(kind),
-            found: found(value, !matches!(kind, Kind::Secret)),
-            quote: matches!(kind, Kind::Text | Kind::Secret) && matches!(value, Value::Number(_) | Value::Bool(_)),
-        }),
+        (_, value) => Err(wrong_type(at.to_owned(), kind, value)),
     }
+}
+
+/// The error of a value that is not of this type.
+pub fn wrong_type(key: String, kind: Kind, value: &Value) -> ShapeError {
+    let is_plain = matches!(value, Value::Number(_) | Value::Bool(_));
+    let advice = match kind {
+        Kind::Text | Kind::Secret if is_plain => Advice::Quote,
+        Kind::Text | Kind::Secret => Advice::Text,
+        Kind::Flag => Advice::Flag,
+        Kind::Count => Advice::Count,
+        Kind::Texts => Advice::Texts,
+        Kind::TextMap => Advice::TextMap,
+        Kind::Blocks(keys) => Advice::Blocks { keys: usable_names(keys).collect() },
+        Kind::Block(keys) => Advice::Block { keys: usable_names(keys).collect() },
+    };
+    // A text in the place of a block may be an address with a password, or a whole key.
+    let show = match kind {
+        Kind::Text | Kind::Flag | Kind::Count | Kind::Texts => true,
+        Kind::Secret | Kind::TextMap | Kind::Blocks(_) | Kind::Block(_) => false,
+    };
+    ShapeError::WrongType { key, wanted: wanted(kind), found: found(value, show), advice }
 }
 
 fn wanted(kind: Kind) -> &'static str {
@@ -333,7 +393,7 @@ fn found(value: &Value, show: bool) -> String {
         Value::Bool(_) => "a boolean".to_owned(),
         Value::Number(value) if show => format!("the number {value}"),
         Value::Number(_) => "a number".to_owned(),
-        Value::String(value) if show => format!("the text {value:?}"),
+        Value::String(value) if show && value.len() <= SHOWN_LENGTH => format!("the text {value:?}"),
         Value::String(_) => "a text".to_owned(),
         Value::Array(_) => "a list".to_owned(),
         Value::Object(_) => "a block".to_owned(),
@@ -341,22 +401,24 @@ fn found(value: &Value, show: bool) -> String {
 }
 
 fn unknown(name: &str, keys: &'static [Key], path: &str) -> ShapeError {
-    let usable =
-        |keys: &'static [Key]| keys.iter().filter(|key| matches!(key.takes, Takes::Now(_))).map(|key| key.name);
     // Users of the git and registry-image resources write their keys without a block.
     let inside = keys.iter().find_map(|key| match key.takes {
-        Takes::Now(Kind::Block(block)) if usable(block).any(|inner| inner == name) => Some(join(key.name, name)),
+        Takes::Now(Kind::Block(block)) if usable_names(block).any(|inner| inner == name) => Some(join(key.name, name)),
         _ => None,
     });
     let near = || {
         let distance = |known: &&str| strsim::damerau_levenshtein(known, name);
-        usable(keys).min_by_key(distance).filter(|known| distance(known) <= 1 + name.len() / 4).map(str::to_owned)
+        usable_names(keys).min_by_key(distance).filter(|known| distance(known) <= 1 + name.len() / 4).map(str::to_owned)
     };
     ShapeError::UnknownKey {
         key: join(path, name),
         nearest: inside.or_else(near).map(|known| join(path, &known)),
-        known: usable(keys).collect(),
+        known: usable_names(keys).collect(),
     }
+}
+
+fn usable_names(keys: &'static [Key]) -> impl Iterator<Item = &'static str> {
+    usable(keys).map(|(name, _)| name)
 }
 
 /// The names of the keys that can be used, for the test that holds tables and documentation together.

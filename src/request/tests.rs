@@ -50,7 +50,7 @@ fn a_request_that_cannot_be_served_says_which_key_and_what_to_write() {
         ),
         (
             with_git(r#", "private_key": "k""#),
-            "error: `source.git.private_key` does not go with `source.git.uri`, which is http(s)\nhint: give `username` and `password` for https, or an ssh address",
+            "error: `source.git.private_key` does not go with `source.git.uri`, which is http(s)\nhint: give `source.git.username` and `source.git.password` for https, or an ssh address",
         ),
         (
             with_git(r#", "branch": "-x""#),
@@ -62,7 +62,7 @@ fn a_request_that_cannot_be_served_says_which_key_and_what_to_write() {
         ),
         (
             with_git(r#", "version_depth": 0"#),
-            "error: `source.git.version_depth` must be a whole number, 1 or more, but it is the number 0",
+            "error: `source.git.version_depth` must be a whole number, 1 or more, but it is the number 0\nhint: write a number of 1 or more, without quotes: version_depth: 1",
         ),
         (
             with_build(r#""args": {"A": true}"#),

@@ -1,1 +1,10 @@
 //! Runs the built programs; needs no server.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the product's rules for environment and programs are not those of its tests"
+)]
+
+mod requests;
+#[path = "../support/mod.rs"]
+mod support;

@@ -38,10 +38,23 @@ impl Program {
         arguments.into_iter().fold(Self::new("git-image"), Self::argument)
     }
 
+    /// A program without an argument, though it may need one.
+    pub fn bare(name: &str) -> Self {
+        Self::new(name)
+    }
+
+    /// Where a program of this package is: next to the directory of the test or example that runs.
+    pub fn path(name: &str) -> PathBuf {
+        let current = std::env::current_exe().expect("a process knows its program");
+        let profile =
+            current.parent().and_then(Path::parent).expect("target/PROFILE/deps/NAME or target/PROFILE/examples/NAME");
+        profile.join(name)
+    }
+
     /// Any program, in the environment that Concourse gives: nothing but PATH and HOME; `/` as working directory.
     /// TMPDIR, which Concourse does not set, stands for the container's own `/tmp`: this machine's is not ours to fill.
     fn new(name: &str) -> Self {
-        let mut command = Command::new(path(name));
+        let mut command = Command::new(Self::path(name));
         command
             .env_clear()
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
@@ -209,14 +222,6 @@ impl Ran {
         assert_eq!(self.stdout, "");
         assert_eq!(self.code, Some(1));
     }
-}
-
-/// A program of this package: next to the directory of the test or example that runs.
-fn path(name: &str) -> PathBuf {
-    let current = std::env::current_exe().expect("a process knows its program");
-    let profile =
-        current.parent().and_then(Path::parent).expect("target/PROFILE/deps/NAME or target/PROFILE/examples/NAME");
-    profile.join(name)
 }
 
 /// Reads a pipe on a thread of its own, so that neither pipe can fill up while the other is read.

@@ -1,0 +1,463 @@
+//! Requests that cannot be served: the whole of what a user reads.
+
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::support::program::Program;
+
+/// The smallest request, with these blocks merged into its source.
+fn with(more: &Value) -> String {
+    let mut request = json!({"source": {
+        "git": {"uri": "https://git.example.com/acme/app.git"},
+        "registry": {"repository": "registry.example.com/acme/app-ci"},
+    }});
+    merge(&mut request["source"], more);
+    request.to_string()
+}
+
+/// The smallest request, with something beside its source.
+fn beside(more: &Value) -> String {
+    let mut request = serde_json::from_str(&with(&json!({}))).expect("it is JSON");
+    merge(&mut request, more);
+    request.to_string()
+}
+
+fn merge(into: &mut Value, more: &Value) {
+    match (into, more) {
+        (Value::Object(into), Value::Object(more)) => {
+            for (key, value) in more {
+                merge(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (into, more) => *into = more.clone(),
+    }
+}
+
+fn version() -> Value {
+    json!({"ref": "0".repeat(40), "inputs": "1".repeat(64)})
+}
+
+#[track_caller]
+fn refused(program: Program, request: &str, stderr: &str) {
+    let ran = program.run_text(request);
+    assert_eq!((ran.stderr.as_str(), ran.stdout.as_str(), ran.code), (stderr, "", Some(1)), "{request}");
+}
+
+#[test]
+fn a_program_without_its_directory_says_what_it_needs() {
+    for program in ["in", "out"] {
+        let ran = Program::bare(program).run_text(&beside(&match program {
+            "in" => json!({"version": version()}),
+            _ => json!({}),
+        }));
+        ran.fails_with(
+            "error: no directory was given as the first argument\n\
+             hint: Concourse gives `in` the directory to fill and `out` the one with the artifacts; do the same by hand\n",
+        );
+    }
+}
+
+#[test]
+fn a_request_that_cannot_be_read_is_an_error() {
+    let directory = std::fs::File::open("/").expect("the root is a directory");
+    let output = Command::new(Program::path("check"))
+        .stdin(Stdio::from(directory))
+        .output()
+        .expect("the program is built with the tests");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "error: cannot read the request from stdin\n\
+         cause: Is a directory (os error 21)\n\
+         hint: Concourse runs this program; by hand, give it {\"source\": {…}} on stdin\n"
+    );
+    assert_eq!((output.stdout.as_slice(), output.status.code()), (b"".as_slice(), Some(1)));
+}
+
+#[test]
+fn a_text_in_the_place_of_a_block_is_not_shown_as_it_may_hold_a_password() {
+    refused(
+        Program::check(),
+        &with(&json!({"git": "https://ada:hunter2@git.example.com/acme/app.git"})),
+        "error: `source.git` must be a block, but it is a text\n\
+         hint: write a block: git: {uri: …, branch: …, username: …, password: …, private_key: …, private_key_user: …, \
+         private_key_passphrase: …, known_hosts: …, skip_ssl_verification: …, ca_certs: …, git_config: …, \
+         disable_ci_skip: …, version_depth: …}\n",
+    );
+    refused(
+        Program::check(),
+        &with(&json!({"registry": {"repository": "ada:hunter2@registry.example.com/acme/app"}})),
+        "error: `source.registry.repository` is not usable\n\
+         cause: repository \"registry.example.com/acme/app\" comes with a user, a tag or a digest; give the repository alone\n",
+    );
+}
+
+#[test]
+fn check_refuses_what_it_cannot_serve_and_says_what_to_write() {
+    for (request, stderr) in [
+        (
+            "".to_owned(),
+            "error: the request on stdin is not a JSON object with \"source\"\n\
+             cause: EOF while parsing a value at line 1 column 0\n\
+             hint: Concourse runs this program; by hand, give it {\"source\": {…}} on stdin\n",
+        ),
+        (
+            r#"{"source""#.to_owned(),
+            "error: the request on stdin is not a JSON object with \"source\"\n\
+             cause: EOF while parsing an object at line 1 column 9\n\
+             hint: Concourse runs this program; by hand, give it {\"source\": {…}} on stdin\n",
+        ),
+        (
+            "[1]".to_owned(),
+            "error: the request on stdin is not a JSON object with \"source\"\n\
+             hint: Concourse runs this program; by hand, give it {\"source\": {…}} on stdin\n",
+        ),
+        (
+            r#""source""#.to_owned(),
+            "error: the request on stdin is not a JSON object with \"source\"\n\
+             hint: Concourse runs this program; by hand, give it {\"source\": {…}} on stdin\n",
+        ),
+        (
+            r#"{"source": "https://git.example.com/acme/app.git"}"#.to_owned(),
+            "error: `source` must be a block, but it is a text\n\
+             hint: write a block: source: {git: …, registry: …, build: …, engine: …, only_built: …}\n",
+        ),
+        (
+            "{}".to_owned(),
+            "error: `source.git` is missing\n\
+             hint: for example git: {uri: https://git.example.com/acme/app.git}\n",
+        ),
+        (
+            r#"{"source": {"uri": "https://git.example.com/acme/app.git", "branch": "master"}}"#.to_owned(),
+            "error: `source.branch` is not a key of git-image\n\
+             hint: did you mean `source.git.branch`?\n",
+        ),
+        (
+            r#"{"source": {"git": {"uri": "https://git.example.com/acme/app.git"}}}"#.to_owned(),
+            "error: `source.registry` is missing\n\
+             hint: for example registry: {repository: registry.example.com/acme/app-ci}\n",
+        ),
+        (
+            r#"{"source": {"git": {}, "registry": {"repository": "registry.example.com/acme/app-ci"}}}"#.to_owned(),
+            "error: `source.git.uri` is missing\n\
+             hint: for example uri: https://git.example.com/acme/app.git\n",
+        ),
+        (
+            r#"{"source": {"git": {"uri": "https://git.example.com/acme/app.git"}, "registry": {}}}"#.to_owned(),
+            "error: `source.registry.repository` is missing\n\
+             hint: for example repository: registry.example.com/acme/app-ci\n",
+        ),
+        (
+            with(&json!({"git": {"brnch": "main"}})),
+            "error: `source.git.brnch` is not a key of git-image\n\
+             hint: did you mean `source.git.branch`?\n",
+        ),
+        (
+            with(&json!({"git": {"paths": ["a"]}})),
+            "error: `source.git.paths` is not supported by this release\n\
+             hint: which files count is said in `source.build.paths`, and read from the Dockerfile without it\n",
+        ),
+        (
+            with(&json!({"registry": {"tag": "latest"}})),
+            "error: `source.registry.tag` is not supported by this release\n\
+             hint: tags are made from the version; further ones are `params.tags` of the put\n",
+        ),
+        (
+            with(&json!({"build": {"argz": {"A": "1"}}})),
+            "error: `source.build.argz` is not a key of git-image\n\
+             hint: did you mean `source.build.args`?\n",
+        ),
+        (
+            with(&json!({"something": {}})),
+            "error: `source.something` is not a key of git-image\n\
+             hint: known here: git, registry, build, engine, only_built\n",
+        ),
+        (
+            with(&json!({"git": {"branch": 1.1}})),
+            "error: `source.git.branch` must be a text, but it is the number 1.1\n\
+             hint: YAML made it so; write it in quotes: branch: \"…\"\n",
+        ),
+        (
+            with(&json!({"git": {"branch": true}})),
+            "error: `source.git.branch` must be a text, but it is the boolean true\n\
+             hint: YAML made it so; write it in quotes: branch: \"…\"\n",
+        ),
+        (
+            with(&json!({"git": {"username": "u", "password": 12345}})),
+            "error: `source.git.password` must be a text, but it is a number\n\
+             hint: YAML made it so; write it in quotes: password: \"…\"\n",
+        ),
+        (
+            with(&json!({"git": {"uri": ["a"]}})),
+            "error: `source.git.uri` must be a text, but it is a list\n\
+             hint: write one text: uri: \"…\"\n",
+        ),
+        (
+            with(&json!({"git": {"skip_ssl_verification": "yes"}})),
+            "error: `source.git.skip_ssl_verification` must be true or false, but it is the text \"yes\"\n\
+             hint: write it without quotes: skip_ssl_verification: true\n",
+        ),
+        (
+            with(&json!({"git": {"version_depth": 0}})),
+            "error: `source.git.version_depth` must be a whole number, 1 or more, but it is the number 0\n\
+             hint: write a number of 1 or more, without quotes: version_depth: 1\n",
+        ),
+        (
+            with(&json!({"git": {"ca_certs": "-----BEGIN"}})),
+            "error: `source.git.ca_certs` must be a list of texts, but it is the text \"-----BEGIN\"\n\
+             hint: write a list, also for one: ca_certs: [\"…\"]\n",
+        ),
+        (
+            with(&json!({"git": {"git_config": {"a": "b"}}})),
+            "error: `source.git.git_config` must be a list of blocks, but it is a block\n\
+             hint: write a list of blocks: git_config: [{name: …, value: …}]\n",
+        ),
+        (
+            with(&json!({"git": {"git_config": [{"name": "http.version"}]}})),
+            "error: `source.git.git_config[0].value` is missing\n\
+             hint: for example value: HTTP/1.1\n",
+        ),
+        (
+            with(&json!({"build": "ci/image"})),
+            "error: `source.build` must be a block, but it is a text\n\
+             hint: write a block: build: {context: …, dockerfile: …, paths: …, ignore_paths: …, details: …, target: …, args: …, labels: …, epoch: …}\n",
+        ),
+        (
+            with(&json!({"build": {"args": {"A": 1}}})),
+            "error: `source.build.args.A` must be a text, but it is the number 1\n\
+             hint: YAML made it so; write it in quotes: A: \"…\"\n",
+        ),
+        (
+            with(&json!({"build": {"args": ["A=1"]}})),
+            "error: `source.build.args` must be a block of texts, but it is a list\n\
+             hint: write name and value as a block: args: {NAME: \"…\"}\n",
+        ),
+        (
+            with(&json!({"build": {"paths": "ci"}})),
+            "error: `source.build.paths` must be a list of texts, but it is the text \"ci\"\n\
+             hint: write a list, also for one: paths: [\"…\"]\n",
+        ),
+        (
+            with(&json!({"git": {"uri": "file:///srv/app"}})),
+            "error: `source.git.uri` is not usable\n\
+             cause: git address \"file:///srv/app\" has a scheme other than https, http and ssh\n",
+        ),
+        (
+            with(&json!({"git": {"uri": "--upload-pack=x"}})),
+            "error: `source.git.uri` is not usable\n\
+             cause: git address \"--upload-pack=x\" begins with '-'\n",
+        ),
+        (
+            with(&json!({"git": {"uri": "https://ada:secret@git.example.com"}})),
+            "error: `source.git.uri` is not usable\n\
+             cause: git address \"git.example.com\" has no path\n",
+        ),
+        (
+            with(&json!({"git": {"branch": "-x"}})),
+            "error: `source.git.branch` is not usable\n\
+             cause: branch \"-x\" begins with '-'\n",
+        ),
+        (
+            with(&json!({"git": {"branch": "a..b"}})),
+            "error: `source.git.branch` is not usable\n\
+             cause: branch \"a..b\" is not a name that git allows for a branch\n",
+        ),
+        (
+            with(&json!({"git": {"password": "p"}})),
+            "error: `source.git.password` is given without `source.git.username`\n\
+             hint: give both, or neither\n",
+        ),
+        (
+            with(&json!({"git": {"username": "u"}})),
+            "error: `source.git.username` is given without `source.git.password`\n\
+             hint: give both, or neither\n",
+        ),
+        (
+            with(&json!({"registry": {"username": "u"}})),
+            "error: `source.registry.username` is given without `source.registry.password`\n\
+             hint: give both, or neither\n",
+        ),
+        (
+            with(&json!({"git": {"private_key": "k"}})),
+            "error: `source.git.private_key` does not go with `source.git.uri`, which is http(s)\n\
+             hint: give `source.git.username` and `source.git.password` for https, or an ssh address\n",
+        ),
+        (
+            with(&json!({"git": {"uri": "git@git.example.com:a/b", "username": "u", "password": "p"}})),
+            "error: `source.git.username` does not go with `source.git.uri`, which is ssh\n\
+             hint: give `source.git.private_key` for ssh, or an https address\n",
+        ),
+        (
+            with(&json!({"git": {"uri": "ssh://git:pw@git.example.com/a/b"}})),
+            "error: `source.git.uri` has a password, which ssh does not take from there\n\
+             hint: take the password out of the address, and give `source.git.private_key`\n",
+        ),
+        (
+            with(&json!({"git": {"uri": "ssh://git@git.example.com/a/b", "private_key_passphrase": "pw"}})),
+            "error: `source.git.private_key_passphrase` is given without `source.git.private_key`\n\
+             hint: give both, or neither\n",
+        ),
+        (
+            with(&json!({"git": {"uri": "https://ada:secret@git.example.com/a/b", "username": "u", "password": "p"}})),
+            "error: `source.git.uri` holds a user, and `source.git.username` another one\n\
+             hint: take the user out of the address\n",
+        ),
+        (
+            with(&json!({"registry": {"repository": "registry.example.com/Acme/App"}})),
+            "error: `source.registry.repository` is not usable\n\
+             cause: repository \"registry.example.com/Acme/App\" has upper-case letters, which a repository may not have\n",
+        ),
+        (
+            with(&json!({"registry": {"repository": "registry.example.com/acme/app:v1"}})),
+            "error: `source.registry.repository` is not usable\n\
+             cause: repository \"registry.example.com/acme/app:v1\" comes with a user, a tag or a digest; give the repository alone\n",
+        ),
+        (
+            with(&json!({"registry": {"repository": "https://registry.example.com/acme/app"}})),
+            "error: `source.registry.repository` is not usable\n\
+             cause: repository \"https://registry.example.com/acme/app\" is a URL; give host and name alone, such as registry.example.com/acme/app\n",
+        ),
+        (
+            with(&json!({"registry": {"tag_prefix": "-x"}})),
+            "error: `source.registry.tag_prefix` is not usable\n\
+             cause: tag prefix \"-x\" has '-' at position 0, which is not allowed there\n",
+        ),
+        (
+            with(&json!({"registry": {"tag_prefix": "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"}})),
+            "error: `source.registry.tag_prefix` is not usable\n\
+             cause: tag prefix \"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\" has 60 characters, more than 57\n",
+        ),
+        (
+            with(&json!({"build": {"context": "../up"}})),
+            "error: `source.build.context` is not usable\n\
+             cause: path \"../up\" has '..'; paths stay inside the repository\n",
+        ),
+        (
+            with(&json!({"build": {"context": "/abs"}})),
+            "error: `source.build.context` is not usable\n\
+             cause: path \"/abs\" begins with '/'; paths are relative to the root of the repository\n",
+        ),
+        (
+            with(&json!({"build": {"dockerfile": ""}})),
+            "error: `source.build.dockerfile` is not usable\n\
+             cause: path \"\" names no file\n",
+        ),
+        (
+            with(&json!({"build": {"args": {"NUMBER": "${BUILD_ID}"}}})),
+            "error: `source.build.args.NUMBER` has a `$BUILD_…` variable: every build would make another image\n\
+             hint: say which build it was in `params.labels` or `params.tags` of the put\n",
+        ),
+        (
+            with(&json!({"build": {"args": {"NUMBER": "1.$BUILD_NAME"}}})),
+            "error: `source.build.args.NUMBER` has a `$BUILD_…` variable: every build would make another image\n\
+             hint: say which build it was in `params.labels` or `params.tags` of the put\n",
+        ),
+        (
+            with(&json!({"engine": {"host": "ssh://builder"}})),
+            "error: `source.engine.host` is not usable\n\
+             cause: address \"ssh://builder\" is ssh, which comes with a later release\n",
+        ),
+        (
+            with(&json!({"engine": {"host": "builder:1234"}})),
+            "error: `source.engine.host` is not usable\n\
+             cause: address \"builder:1234\" is neither unix:///path nor tcp://host:port\n",
+        ),
+        (
+            with(&json!({"engine": {"host": "tcp://builder"}})),
+            "error: `source.engine.host` is not usable\n\
+             cause: address \"tcp://builder\" has no host and port behind tcp://\n",
+        ),
+        (
+            with(&json!({"engine": {"host": "unix://run/docker.sock"}})),
+            "error: `source.engine.host` is not usable\n\
+             cause: address \"unix://run/docker.sock\" has no absolute path behind unix://\n",
+        ),
+        (
+            beside(
+                &json!({"version": {"ref": "abc", "inputs": "1111111111111111111111111111111111111111111111111111111111111111"}}),
+            ),
+            "error: `version.ref` is not usable\n\
+             cause: commit \"abc\" is not 40 hexadecimal digits in lower case\n",
+        ),
+        (
+            beside(&json!({"version": {"ref": "0000000000000000000000000000000000000000"}})),
+            "error: `version.inputs` is missing\n\
+             hint: for example a version as check answers it\n",
+        ),
+        (
+            beside(&json!({"version": {"commit": "0000000000000000000000000000000000000000"}})),
+            "error: `version.commit` is not a key of git-image\n\
+             hint: known here: ref, inputs\n",
+        ),
+    ] {
+        refused(Program::check(), &request, stderr);
+    }
+}
+
+#[test]
+fn in_refuses_what_it_cannot_serve_and_says_what_to_write() {
+    let directory = tempfile::tempdir().expect("a directory can be made");
+    for (request, stderr) in [
+        (
+            with(&json!({})),
+            "error: `version` is missing\n\
+             hint: for example {\"ref\": \"<40 hex>\", \"inputs\": \"<64 hex>\"}, as check answers it\n",
+        ),
+        (
+            beside(&json!({"version": version(), "params": {"format": "oci"}})),
+            "error: `params.format: oci` is not supported by this release\n\
+             hint: leave it out for rootfs/; for the image as a file, use a registry-image resource on the same tag\n",
+        ),
+        (
+            beside(&json!({"version": version(), "params": {"format": "tar"}})),
+            "error: `params.format` is not usable\n\
+             cause: format \"tar\" is not `rootfs`\n",
+        ),
+        (
+            beside(&json!({"version": version(), "params": {"skip_downlaod": true}})),
+            "error: `params.skip_downlaod` is not a key of git-image\n\
+             hint: did you mean `params.skip_download`?\n",
+        ),
+        (
+            beside(&json!({"version": version(), "params": {"unpack": true}})),
+            "error: `params.unpack` is not a key of git-image\n\
+             hint: known here: format, skip_download, source\n",
+        ),
+    ] {
+        refused(Program::get(directory.path()), &request, stderr);
+    }
+}
+
+#[test]
+fn out_refuses_what_it_cannot_serve_and_says_what_to_write() {
+    let directory = tempfile::tempdir().expect("a directory can be made");
+    for (request, stderr) in [
+        (
+            beside(&json!({"params": {"repository": "repo"}})),
+            "error: `params.repository` is not a key of git-image\n\
+             hint: known here: source, tags, additional_tags, rebuild, labels\n",
+        ),
+        (
+            beside(&json!({"params": {"skip_download": true}})),
+            "error: `params.skip_download` is not supported by this release\n\
+             hint: it belongs to the get after the put: write it in `get_params`, or use `no_get: true`\n",
+        ),
+        (
+            beside(&json!({"params": {"tags": "v1"}})),
+            "error: `params.tags` must be a list of texts, but it is the text \"v1\"\n\
+             hint: write a list, also for one: tags: [\"…\"]\n",
+        ),
+        (
+            beside(&json!({"params": {"args": {"A": "b"}}})),
+            "error: `params.args` is not supported by this release\n\
+             hint: say it in `source.build`, so that check, put and get agree on the version\n",
+        ),
+        (
+            beside(&json!({"params": ["a"]})),
+            "error: `params` must be a block, but it is a list\n\
+             hint: write a block: params: {source: …, tags: …, additional_tags: …, rebuild: …, labels: …}\n",
+        ),
+    ] {
+        refused(Program::put(directory.path()), &request, stderr);
+    }
+}

@@ -25,14 +25,6 @@ pub use compare::{Differences, POINTER};
 /// Why an artifact is not the checkout that it should be.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckoutError {
-    /// There is no such artifact.
-    #[error("no artifact `{name}` here ({})", if there.is_empty() { "there are none".to_owned() } else { format!("there: {}", there.join(", ")) })]
-    NoSuchArtifact {
-        /// The name in `params.source`.
-        name: String,
-        /// The artifacts that are there.
-        there: Vec<String>,
-    },
     /// The artifact has no `.git`.
     #[error("{} is no git checkout: it has no .git", root.display())]
     NotACheckout {
@@ -99,9 +91,6 @@ impl CheckoutError {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::NoSuchArtifact { .. } => {
-                "`params.source` is the name of a get step or of a task's output; with `inputs: detect` Concourse brings only artifacts whose name comes first in a param"
-            }
             Self::NotACheckout { .. } => {
                 "`params.source` must name the artifact of a git resource, or a task's output that is a whole checkout with its .git"
             }

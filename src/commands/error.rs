@@ -257,7 +257,7 @@ impl StepError {
             Self::TagMoved { .. } => "something else writes the same tag; find it, then run the step again".to_owned(),
             Self::ContentGone { .. } => "something removes images while they are put; run the step again".to_owned(),
             Self::Unsettled { .. } => "the branch is pushed to faster than its tag can follow; run the step again".to_owned(),
-            Self::File { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => "the disk is full".to_owned(),
+            Self::File { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => "free space on the worker".to_owned(),
             Self::File { .. } => return None,
         })
     }

@@ -248,7 +248,7 @@ impl GitError {
             }
             Self::HungUp { .. } => "try again; if it stays, the git server's log tells why",
             Self::Gone { .. } => {
-                "the branch may have been force-pushed meanwhile; run the step again with a new checkout"
+                "a force push may have removed it, or it is of another repository than `source.git.uri`; use a newer version, or a new checkout"
             }
             Self::Sha256 { .. } => "only repositories with SHA-1 object names can be used for now",
             Self::Setting { .. } => "remove it; settings such as http.extraHeader and url.….insteadOf are allowed",
@@ -256,6 +256,7 @@ impl GitError {
                 "run the step again; an artifact that is damaged must be fetched again"
             }
             Self::DiskFull { .. } => "free space on the worker",
+            Self::Files { source, .. } if source.kind() == io::ErrorKind::StorageFull => "free space on the worker",
             Self::BadPath { .. } => "remove that path from the repository",
             Self::TooLarge { .. } => "this file is read whole, so it must be small",
             Self::Shallow { .. } | Self::Files { .. } | Self::Other { .. } => return None,

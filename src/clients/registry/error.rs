@@ -330,22 +330,26 @@ impl RegistryError {
                 "wait, or use an account with a higher limit in `source.registry.username`".to_owned()
             }
             Self::NoPlatform { .. } => "build the image for linux/amd64".to_owned(),
+            Self::Interrupted { .. } | Self::Stalled { .. } => {
+                "the network, a proxy or the registry ended the transfer: run the step again".to_owned()
+            }
+            Self::TlsRefused { .. } => {
+                "the registry's certificate must be valid today, and name the host as `source.registry.repository` does"
+                    .to_owned()
+            }
+            Self::Server { .. } => "the registry has a fault, which its log explains; run the step again later".to_owned(),
+            Self::DigestMismatch { .. } | Self::SizeMismatch { .. } | Self::Incomplete { .. } | Self::BadManifest { .. } => {
+                "the image is damaged in the registry or on the way: run the step again, and if it stays, make the image anew by a put with `params.rebuild: true`"
+                    .to_owned()
+            }
             Self::NoClient { .. }
-            | Self::Interrupted { .. }
-            | Self::Stalled { .. }
-            | Self::TlsRefused { .. }
             | Self::BadChallenge { .. }
-            | Self::Server { .. }
             | Self::Unexpected { .. }
             | Self::BadRedirect { .. }
             | Self::BadAnswer { .. }
             | Self::BadPage { .. }
-            | Self::DigestMismatch { .. }
-            | Self::SizeMismatch { .. }
             | Self::TooLarge { .. }
-            | Self::NotAnImage { .. }
-            | Self::Incomplete { .. }
-            | Self::BadManifest { .. } => return None,
+            | Self::NotAnImage { .. } => return None,
         })
     }
 

@@ -47,13 +47,12 @@ pub enum TagError {
         template: String,
     },
     /// What came out is no tag.
-    #[error("the tag {template:?} is not usable")]
+    #[error("{}", if why.text == *template { why.to_string() } else { format!("the tag {template:?} becomes {why}") })]
     NoTag {
         /// The text.
         template: String,
-        /// Why.
-        #[source]
-        source: BadName,
+        /// What came out, and why it is no tag.
+        why: BadName,
     },
     /// What came out has a form that this resource keeps for itself.
     #[error("the tag {tag} has a form that only this resource writes")]
@@ -95,7 +94,7 @@ impl TagError {
 /// An unknown placeholder, or what comes out is no tag or has one of our forms.
 pub fn user_tag(prefix: &str, template: &str, values: &TagValues<'_>) -> Result<Tag, TagError> {
     let name = fill(template, values)?;
-    let no_tag = |source| TagError::NoTag { template: template.to_owned(), source };
+    let no_tag = |why| TagError::NoTag { template: template.to_owned(), why };
     // By itself first: behind a prefix, an empty text would be a tag too.
     let bare: Tag = name.parse().map_err(no_tag)?;
     let tag: Tag = format!("{prefix}{bare}").parse().map_err(no_tag)?;

@@ -136,8 +136,9 @@ fn users_tags_are_filled_in_or_refused_with_what_is_known() {
         ("$ATC_EXTERNAL_URL", format!("the tag \"$ATC_EXTERNAL_URL\" has the unknown placeholder $ATC_EXTERNAL_URL; {known}")),
         ("a}", "the tag \"a}\" has a brace without its other half; placeholders are written {branch} or ${BUILD_ID}; a tag itself has no braces".to_owned()),
         ("{ref", "the tag \"{ref\" has a brace without its other half; placeholders are written {branch} or ${BUILD_ID}; a tag itself has no braces".to_owned()),
-        ("a b", "the tag \"a b\" is not usable; ".to_owned()),
-        ("", "the tag \"\" is not usable; ".to_owned()),
+        ("a b", "tag \"a b\" has ' ' at position 1, which is not allowed there; ".to_owned()),
+        ("", "tag \"\" is empty; ".to_owned()),
+        ("$BUILD_ID b", "the tag \"$BUILD_ID b\" becomes tag \"42 b\" has ' ' at position 2, which is not allowed there; ".to_owned()),
     ] {
         assert_eq!(fill(template), expected, "{template}");
     }

@@ -127,7 +127,7 @@ async fn ask_git(
         Ok(told) => Ok(told),
         Err(error) if source == GetSource::Leave => {
             let error: GitError = error;
-            say.line(format_args!("git: author and message are left out: {error}"));
+            say.line(format_args!("git: author and message are left out, the image does not need them: {error}"));
             Ok(Told { commit: None, branch: branch.cloned() })
         }
         Err(error) => Err(error.into()),

@@ -70,7 +70,7 @@ pub async fn put(request: PutRequest, edge: &Edge, say: &Say) -> Result<Answer, 
         version.inputs.short(),
         version.commit.short()
     ));
-    let tags = Tags::plan(&put, &params, artifacts, &edge.build).await?;
+    let tags = Tags::plan(&put, &params, artifacts, &edge.build, found.as_ref()).await?;
     let (image, how) = match found {
         Some(image) if params.rebuild == Rebuild::No => {
             let how = format!("reused: {}", first_build(&image));

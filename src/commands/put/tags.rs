@@ -39,6 +39,7 @@ impl Tags {
         params: &PutParams,
         artifacts: &Path,
         variables: &BTreeMap<String, String>,
+        found: Option<&Image>,
     ) -> Result<Self, Error> {
         let prefix = &put.recipe.tag_prefix;
         let details = put.subject.details();
@@ -57,7 +58,7 @@ impl Tags {
         let version = match &details.version {
             Some(version) if on_default => Some(user_tag(&|| "VERSION".to_owned(), version.as_str())?),
             Some(version) => {
-                put.say.line(format_args!("tag: {version} is for the default branch only; left"));
+                put.say.line(format_args!("tag: VERSION {version} is set on the default branch only; left"));
                 None
             }
             None => None,
@@ -68,8 +69,11 @@ impl Tags {
         }
         if let Some(file) = &params.additional_tags {
             let path = artifact_path(artifacts, "params.additional_tags", file)?;
-            let text =
-                std::fs::read_to_string(&path).map_err(|source| StepError::File { what: "read", path, source })?;
+            let text = std::fs::read_to_string(&path).map_err(|source| StepError::File {
+                what: "read `params.additional_tags` from",
+                path,
+                source,
+            })?;
             for template in text.split_whitespace() {
                 users.push(user_tag(&|| format!("params.additional_tags ({file})"), template)?);
             }
@@ -79,6 +83,12 @@ impl Tags {
         let mut tags = Self { commit, version, users, latest, before: BTreeMap::new() };
         tags.read_before(put).await?;
         tags.refuse_taken_version(put).await?;
+        for tag in [&tags.commit, &tags.latest] {
+            let before = tags.before.get(tag).copied().flatten();
+            if before.is_some() && before != found.map(|image| image.manifest.digest) {
+                tags.refuse_foreign(put, tag).await?;
+            }
+        }
         Ok(tags)
     }
 

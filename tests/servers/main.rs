@@ -6,8 +6,12 @@
 )]
 
 mod check;
+mod errors;
 mod facts;
 mod project;
+mod proxy;
+mod secrets;
+mod stop;
 mod story;
 #[path = "../support/mod.rs"]
 mod support;

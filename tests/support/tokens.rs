@@ -64,6 +64,11 @@ impl TokenServer {
         Self { shared, port }
     }
 
+    /// Its address, which the registry tells its clients.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/token", self.port)
+    }
+
     /// The scopes of each token asked for so far, in order: `repository:acme/api:pull,push`.
     pub fn requests(&self) -> Vec<String> {
         self.shared.requests.lock().expect("no thread panics with it").clone()
@@ -72,7 +77,7 @@ impl TokenServer {
     /// What `auth.token` is in a registry's configuration.
     pub fn registry_config(&self) -> Value {
         json!({
-            "realm": format!("http://127.0.0.1:{}/token", self.port),
+            "realm": self.url(),
             "service": SERVICE,
             "issuer": ISSUER,
             "rootcertbundle": self.shared.certificates.authority_file(),

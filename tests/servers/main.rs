@@ -10,6 +10,7 @@ mod errors;
 mod facts;
 mod project;
 mod proxy;
+mod reap;
 mod secrets;
 mod stop;
 mod story;

@@ -8,6 +8,7 @@
 //! - [`git`]: repositories, their history and checkouts; git over HTTP and over SSH;
 //! - [`engine`]: `dockerd`; [`image`]: a base image made of busybox;
 //! - [`program`]: our programs, run as Concourse runs them;
+//! - [`proxy`]: stands between a program and a server, so that something can happen at any request;
 //! - [`http`]: one request, when a test wants to see an answer itself.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
@@ -19,6 +20,7 @@ pub mod git;
 pub mod http;
 pub mod image;
 pub mod program;
+pub mod proxy;
 pub mod registry;
 pub mod server;
 pub mod tokens;

@@ -339,7 +339,7 @@ impl RegistryError {
             }
             Self::Server { .. } => "the registry has a fault, which its log explains; run the step again later".to_owned(),
             Self::DigestMismatch { .. } | Self::SizeMismatch { .. } | Self::Incomplete { .. } | Self::BadManifest { .. } => {
-                "the image is damaged in the registry or on the way: run the step again, and if it stays, make the image anew by a put with `params.rebuild: true`"
+                "the image is damaged in the registry or on the way: run the step again, and if it stays, the registry's storage must be repaired"
                     .to_owned()
             }
             Self::NoClient { .. }

@@ -98,7 +98,8 @@ async fn a_500_is_tried_again_and_four_of_them_are_an_error() {
     assert_eq!(
         liar.report(error),
         "error: cannot list the tags of HOST/acme/app\n\
-         cause: the registry answered 503 Service Unavailable: back soon (GET http://HOST/v2/acme/app/tags/list?n=1000)"
+         cause: the registry answered 503 Service Unavailable: back soon (GET http://HOST/v2/acme/app/tags/list?n=1000)\n\
+         hint: the registry has a fault, which its log explains; run the step again later"
     );
     assert_eq!(liar.lines().len(), 4);
 }

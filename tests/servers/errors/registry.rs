@@ -148,7 +148,7 @@ fn a_layer_that_is_damaged_or_cut_off_in_the_registry_leaves_no_rootfs() {
     let directory = temporary();
     let ran = get(&source, &version, directory.path(), json!({}));
     let repository = registry.repository("errors-damaged");
-    let hint = "hint: the image is damaged in the registry or on the way: run the step again, and if it stays, make the image anew by a put with `params.rebuild: true`\n";
+    let hint = "hint: the image is damaged in the registry or on the way: run the step again, and if it stays, the registry's storage must be repaired\n";
     let actual = image::digest(&damaged);
     ends_with(
         &ran,
@@ -176,4 +176,30 @@ fn a_layer_that_is_damaged_or_cut_off_in_the_registry_leaves_no_rootfs() {
 
     std::fs::write(&file, &whole).expect("the registry's data can be written");
     get(&source, &version, directory.path(), json!({})).succeeds();
+}
+
+#[test]
+fn a_manifest_that_is_damaged_in_the_registry_leaves_no_file() {
+    let registry = Registry::start(Options::default());
+    let project = Project::new("errors-manifest");
+    let repository = registry.repository("errors-manifest");
+    let source = project.source_with(&[("/registry", json!({"repository": repository, "insecure": true}))]);
+    let version = put_tip(&source).succeeds()["version"].clone();
+    let digest = registry.digest("errors-manifest", "master-latest").expect("the put has set it");
+    let hex = digest.trim_start_matches("sha256:");
+    let file = registry.data().join("blobs/sha256").join(&hex[..2]).join(hex).join("data");
+    let manifest = std::fs::read_to_string(&file).expect("the registry keeps the manifest there");
+    std::fs::write(&file, manifest.replace("sha256:", "sha256: ")).expect("the registry's data can be written");
+    let directory = temporary();
+    let ran = get(&source, &version, directory.path(), json!({}));
+    let actual = image::digest(&std::fs::read(&file).expect("it was written"));
+    ends_with(
+        &ran,
+        &format!(
+            "error: cannot read {}: its bytes have the digest {actual}, not {digest}\n\
+             hint: the image is damaged in the registry or on the way: run the step again, and if it stays, the registry's storage must be repaired\n",
+            reference(&ran, &repository)
+        ),
+    );
+    assert_eq!(names(directory.path()), [""; 0]);
 }

@@ -2,7 +2,7 @@
 
 DEST ?= target/rootfs
 
-.PHONY: help setup build test demo lint rootfs
+.PHONY: help setup build test demo bench lint rootfs
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -19,6 +19,9 @@ test: setup ## run all tests, with real servers in namespaces of their own (root
 demo: setup ## show the whole story on real servers, in namespaces of their own (root)
 	cargo build --locked --profile demo --bins --example demo
 	cargo run --locked --profile demo --quiet --example demo
+
+bench: setup ## measure check and put against git and docker (root); see bench/*.rs for what can be set
+	cargo bench --locked --quiet
 
 lint: ## check format and lints
 	cargo fmt --check

@@ -70,7 +70,8 @@ pub async fn put(request: PutRequest, edge: &Edge, say: &Say) -> Result<Answer, 
         version.inputs.short(),
         version.commit.short()
     ));
-    let tags = Tags::plan(&put, &params, artifacts, &edge.build, found.as_ref()).await?;
+    let commit = async { Ok(git.commit(version.commit).await?) };
+    let (tags, commit) = tokio::try_join!(Tags::plan(&put, &params, artifacts, &edge.build, found.as_ref()), commit)?;
     let (image, how) = match found {
         Some(image) if params.rebuild == Rebuild::No => {
             let how = format!("reused: {}", first_build(&image));
@@ -81,12 +82,10 @@ pub async fn put(request: PutRequest, edge: &Edge, say: &Say) -> Result<Answer, 
             if found.is_some() {
                 say.line("image: built again, as `params.rebuild` says; workers that have fetched this version keep the old bytes");
             }
-            let commit = git.commit(version.commit).await?;
             (build::build(&put, &params, &edge.build, &commit, work.path()).await?, "built".to_owned())
         }
     };
     let written = tags.write(&put, &image).await?;
-    let commit = git.commit(version.commit).await?;
     say.line(format_args!("put: done in {:.2} s", started.elapsed().as_secs_f64()));
     Ok(answer(&put, &commit, &image, &written, how))
 }

@@ -232,6 +232,9 @@ impl Tags {
 
     async fn read_line(&self, put: &Put<'_>, remote: &Remote) -> Result<LineReading, Error> {
         let Remote::Tip(tip) = remote else { return Ok(LineReading::BranchGone) };
+        if tip.commit == put.subject.commit {
+            return Ok(LineReading::Since(Since::Versions { newer: Vec::new(), own: Some(put.version) }));
+        }
         let want = Want::Branch(tip.branch.clone());
         if !put.git.has(tip.commit).await? {
             put.git.fetch(&want, Depth::Commits(FIRST_DEPTH)).await?;

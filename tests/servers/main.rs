@@ -8,6 +8,7 @@
 mod check;
 mod errors;
 mod facts;
+mod get;
 mod inputs;
 mod project;
 mod proxy;

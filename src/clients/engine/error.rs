@@ -240,7 +240,7 @@ fn and_more(more: usize) -> String {
 }
 
 const TRUST: &str = "the engine reaches registries by its own settings: name the registry in `insecure-registries` of the engine's daemon.json, \
-     or put its CA into /etc/docker/certs.d/<host>/ca.crt there; `source.registry.ca_certs` and `insecure` serve only git-image itself";
+     or put its CA into /etc/docker/certs.d/<host:port>/ca.crt there; `source.registry.ca_certs` and `insecure` serve only git-image itself";
 
 impl EngineError {
     /// What the user can do about it.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
-use crate::clients::git::{Depth, Git, Want};
+use crate::clients::git::{Depth, Git, GitError, Want};
 use crate::clients::registry::Registry;
 use crate::commands::inputs;
 use crate::decide::inputs::Recipe;
@@ -33,6 +33,8 @@ pub struct History<'a> {
     registry: Option<&'a Registry>,
     /// What is fetched when the line is not long enough.
     want: Want,
+    /// What is fetched in its place when the server does not have that.
+    otherwise: Option<Want>,
     from: CommitId,
     depth: NonZeroU32,
     known: Known,
@@ -43,7 +45,12 @@ impl<'a> History<'a> {
     pub async fn read(git: &'a Git, recipe: &'a Recipe, want: Want, from: CommitId) -> Result<Self, Error> {
         let line = git.line(from, length(FIRST_DEPTH)).await?;
         let known = Known { line, states: BTreeMap::new(), built: BTreeMap::new() };
-        Ok(Self { git, recipe, registry: None, want, from, depth: FIRST_DEPTH, known })
+        Ok(Self { git, recipe, registry: None, want, otherwise: None, from, depth: FIRST_DEPTH, known })
+    }
+
+    /// Fetches this where the server does not have what was wanted at first: a commit that a task made lies on commits of the branch.
+    pub fn or_fetch(&mut self, want: Want) {
+        self.otherwise = Some(want);
     }
 
     /// Looks content tags up in this registry, for decisions that ask for them.
@@ -89,7 +96,7 @@ impl<'a> History<'a> {
         let end = self.known.line.last().map(|commit| (commit.id, commit.parent));
         self.depth = self.depth.saturating_mul(NonZeroU32::new(4).expect("4 is not zero"));
         if matches!(end, Some((_, Parent::Unknown))) {
-            self.git.fetch(&self.want, Depth::Commits(self.depth)).await?;
+            self.fetch_deeper().await?;
         }
         self.known.line = self.git.line(self.from, length(self.depth)).await?;
         let now = self.known.line.last().map(|commit| (commit.id, commit.parent));
@@ -99,6 +106,20 @@ impl<'a> History<'a> {
             self.known.line = self.git.line(self.from, length(self.depth)).await?;
         }
         Ok(())
+    }
+
+    async fn fetch_deeper(&mut self) -> Result<(), GitError> {
+        let fetched = self.git.fetch(&self.want, Depth::Commits(self.depth)).await;
+        match (fetched, self.otherwise.take()) {
+            (Err(GitError::Gone { .. }), Some(otherwise)) => {
+                self.want = otherwise;
+                self.git.fetch(&self.want, Depth::Commits(self.depth)).await.map(drop)
+            }
+            (fetched, otherwise) => {
+                self.otherwise = otherwise;
+                fetched.map(drop)
+            }
+        }
     }
 }
 

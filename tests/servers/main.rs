@@ -6,6 +6,7 @@
 )]
 
 mod check;
+mod connections;
 mod errors;
 mod facts;
 mod get;

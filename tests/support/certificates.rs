@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
-/// An authority and one certificate of it, for `localhost` and 127.0.0.1.
+/// An authority and one certificate of it, for `localhost`, 127.0.0.1 and the address of the engine's bridge.
 pub struct Certificates {
     directory: TempDir,
     /// The authority's certificate, as PEM: what `ca_certs` takes.
@@ -27,8 +27,8 @@ impl Certificates {
         let issuer = Issuer::new(params, authority_key);
 
         let key = KeyPair::generate().expect("a key can be made");
-        let mut params =
-            CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()]).expect("the names are valid");
+        let names = ["localhost", "127.0.0.1", super::engine::ADDRESS].map(str::to_owned);
+        let mut params = CertificateParams::new(names).expect("the names are valid");
         params.distinguished_name.push(DnType::CommonName, "localhost");
         let certificate = params.signed_by(&key, &issuer).expect("a key can sign");
 

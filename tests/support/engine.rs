@@ -12,7 +12,7 @@ use super::temporary;
 const BRIDGE: &str = "git-image0";
 
 /// The bridge's address, of a range that is kept for documentation: it is nobody's.
-const BRIDGE_ADDRESS: &str = "198.51.100.1/24";
+pub const ADDRESS: &str = "198.51.100.1";
 
 /// A running engine. There is one for all tests of a binary: [`super::engine`].
 pub struct Engine {
@@ -27,7 +27,7 @@ impl Engine {
     pub(super) fn start() -> Self {
         let (directory, port) = (temporary(), free_port());
         run(ip().args(["link", "add", BRIDGE, "type", "bridge"]));
-        run(ip().args(["address", "add", BRIDGE_ADDRESS, "dev", BRIDGE]));
+        run(ip().args(["address", "add", &format!("{ADDRESS}/24"), "dev", BRIDGE]));
         run(ip().args(["link", "set", BRIDGE, "up"]));
         let path = directory.path();
         std::fs::write(path.join("config.json"), "{}").expect("the configuration can be written");

@@ -358,7 +358,13 @@ impl SshServer {
     /// Starts one on a free port, with keys of its own.
     #[track_caller]
     pub fn start(repositories: &GitServer, passphrase: Passphrase<'_>) -> Self {
-        let (directory, port) = (temporary(), free_port());
+        Self::start_at(repositories, passphrase, free_port())
+    }
+
+    /// Starts one on this port, which only one test may do.
+    #[track_caller]
+    pub fn start_at(repositories: &GitServer, passphrase: Passphrase<'_>, port: u16) -> Self {
+        let directory = temporary();
         let path = directory.path();
         let make_key = |name: &str, words: &str| {
             run(Command::new("ssh-keygen")

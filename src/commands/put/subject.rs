@@ -123,6 +123,9 @@ impl Subject {
             return Ok(Version { commit: self.commit, inputs: self.inputs() });
         }
         let mut history = History::read(git, recipe, self.want(), self.commit).await?;
+        if let Remote::Tip(tip) = &self.remote {
+            history.or_fetch(Want::Branch(tip.branch.clone()));
+        }
         history.tell(self.commit, self.state());
         let version = match history.ask(|known| version_at(&known.line, &known.states)).await {
             Ok(version) => version,

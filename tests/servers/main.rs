@@ -13,6 +13,7 @@ mod get;
 mod inputs;
 mod project;
 mod proxy;
+mod put;
 mod reap;
 mod secrets;
 mod stop;

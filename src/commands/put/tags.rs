@@ -11,7 +11,7 @@ use crate::commands::StepError;
 use crate::commands::facts::labels;
 use crate::commands::history::{FIRST_DEPTH, History};
 use crate::commands::put::subject::Remote;
-use crate::commands::put::{Put, artifact_path, image_at};
+use crate::commands::put::{Put, artifact_path, built_image, image_at};
 use crate::concourse::Version;
 use crate::decide::tags::{
     Ask, Latest, LineReading, NotOnBranch, Outcome, TagValues, Told, commit_tag, content_tag, latest_tag, user_tag,
@@ -20,6 +20,9 @@ use crate::decide::versions::{Since, versions_since};
 use crate::error::Error;
 use crate::names::{Digest, InputsId, Tag};
 use crate::request::PutParams;
+
+/// How often a content tag that somebody removes is set again before it is given up.
+const RESTORES: usize = 3;
 
 /// The tags that a put sets besides the content tag, known to be allowed before anything is built.
 pub struct Tags {
@@ -193,6 +196,7 @@ impl Tags {
         let mut rule = Latest::new(put.version);
         let mut told = None;
         let mut moved = false;
+        let mut restored = 0;
         // What was read before a tag was written counts as fresh: the rule reads again after its own write.
         let mut fresh = Some((put.subject.remote.clone(), self.before.get(&self.latest).copied().flatten()));
         loop {
@@ -205,7 +209,9 @@ impl Tags {
                     told = Some(Told::Line(self.read_line(put, &remote).await?));
                 }
                 Ask::ReadTags(wanted) => {
-                    let content = self.read_content(put, &wanted, image).await?;
+                    // Before the first write our image was just found or pushed.
+                    let known = fresh.is_some().then_some(image);
+                    let content = self.read_content(put, &wanted, known).await?;
                     let latest = match fresh.take() {
                         Some((_, before)) => before,
                         None => put.registry.resolve(&self.latest).await?.map(|descriptor| descriptor.digest),
@@ -216,6 +222,12 @@ impl Tags {
                     self.write_latest(put, image, &version, digest).await?;
                     moved = true;
                     told = Some(Told::Written);
+                }
+                // Whoever puts the same inputs next must find our image, so the tag is set before it is decided anew.
+                Ask::Done(Outcome::ContentGone) if restored < RESTORES => {
+                    self.keep_content(put, image).await?;
+                    restored += 1;
+                    rule = Latest::new(put.version);
                 }
                 Ask::Done(outcome) => return self.finish_latest(put, &outcome, moved),
             }
@@ -249,22 +261,24 @@ impl Tags {
         }))
     }
 
+    /// What the content tags point to. `known` is the image of our own, when nobody needs to look for it.
     async fn read_content(
         &self,
         put: &Put<'_>,
         wanted: &[InputsId],
-        image: &Image,
+        known: Option<&Image>,
     ) -> Result<BTreeMap<InputsId, Digest>, Error> {
         let mut content = BTreeMap::new();
         for &inputs in wanted {
-            if inputs == put.version.inputs {
-                content.insert(inputs, image.manifest.digest);
-                continue;
-            }
-            let tag = content_tag(&put.recipe.tag_prefix, inputs);
-            if let Some(found) = put.registry.resolve(&tag).await? {
-                content.insert(inputs, found.digest);
-            }
+            let digest = match known.filter(|_| inputs == put.version.inputs) {
+                Some(image) => Some(image.manifest.digest),
+                // A tombstone or a foreign image under the tag is no image of these inputs.
+                None => {
+                    let tag = content_tag(&put.recipe.tag_prefix, inputs);
+                    built_image(put.registry, &tag, inputs).await?.map(|image| image.manifest.digest)
+                }
+            };
+            content.extend(digest.map(|digest| (inputs, digest)));
         }
         Ok(content)
     }
@@ -326,7 +340,7 @@ impl Tags {
 
     /// Reads the content tag once more, and sets it again when it is gone: a reaper may have judged it before our tags were there.
     async fn keep_content(&self, put: &Put<'_>, image: &Image) -> Result<(), Error> {
-        if put.registry.resolve(&put.content).await?.is_none() {
+        if built_image(put.registry, &put.content, put.version.inputs).await?.is_none() {
             put.registry.put_manifest(At::Tag(&put.content), &image.manifest).await?;
             put.say.line(format_args!("tag: {} was removed meanwhile; set again", put.content));
         }

@@ -239,12 +239,23 @@ fn a_tombstone_or_foreign_image_at_the_content_tag_is_no_image_of_ours() {
     assert!(ran.stderr.contains("engine: "), "it is built:\n{}", ran.stderr);
     assert_eq!(labels(&project, &tag)["git-image.inputs"], version["inputs"]);
 
-    tombstone(&project, &tag);
+    for tag in project.tags() {
+        tombstone(&project, &tag);
+    }
+    let (_, ran) = project.get(&version, json!({}));
+    assert!(ran.stderr.starts_with("error: there is no image of this version yet"), "{}", ran.stderr);
     let ran = project.put(&project.source, "master");
     ran.succeeds();
     assert!(ran.stderr.contains("engine: "), "it is built:\n{}", ran.stderr);
-    assert_eq!(project.digest("master-latest"), project.digest(&tag));
+    assert_eq!(project.tags().len(), 3);
+    assert!(project.tags().iter().all(|each| project.digest(each) == project.digest(&tag)));
     assert_eq!(labels(&project, &tag)["git-image.inputs"], version["inputs"]);
+
+    // The tag of the commit still has the image.
+    tombstone(&project, &tag);
+    let (directory, ran) = project.get(&version, json!({}));
+    ran.succeeds();
+    assert!(directory.join("rootfs/usr/local/bin/tool").exists());
 }
 
 /// Puts what a stopped reaper leaves: a manifest that is no image.

@@ -7,10 +7,10 @@ use std::time::Instant;
 use futures_util::future::try_join_all;
 
 use crate::clients::git::{CommitFacts, Depth, Git, GitError, Want};
-use crate::clients::registry::{At, Image, Registry, RegistryError};
+use crate::clients::registry::{Image, Registry};
 use crate::clients::rootfs;
-use crate::commands::facts::{Facts, first_build, labels};
-use crate::commands::{StepError, details, inputs, workplace};
+use crate::commands::facts::{Facts, first_build};
+use crate::commands::{StepError, details, image, inputs, workplace};
 use crate::concourse::{Answer, Edge, Version};
 use crate::decide::inputs::Recipe;
 use crate::decide::tags::{commit_tag, content_tag, latest_tag};
@@ -89,12 +89,7 @@ async fn find(
     say: &Say,
 ) -> Result<Option<Image>, Error> {
     for tag in [content, &commit_tag(&recipe.tag_prefix, version.commit)] {
-        let image = match registry.image(At::Tag(tag)).await {
-            // What a stopped reaper left in the tag's place; the other tag may still have the image.
-            Err(RegistryError::NotAnImage { .. }) => None,
-            answer => answer?,
-        };
-        if let Some(image) = image.filter(|image| image.label(labels::INPUTS) == Some(&version.inputs.to_string())) {
+        if let Some(image) = image::of_inputs(registry, tag, version.inputs).await? {
             say.line(format_args!("image: {}:{tag}, {}", registry.repository(), first_build(&image)));
             return Ok(Some(image));
         }

@@ -7,6 +7,7 @@ mod error;
 mod facts;
 mod get;
 mod history;
+mod image;
 mod inputs;
 mod put;
 pub mod reap;

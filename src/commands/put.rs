@@ -8,11 +8,11 @@ use std::path::Path;
 use std::time::Instant;
 
 use crate::clients::git::{CommitFacts, Git};
-use crate::clients::registry::{At, Image, Registry, RegistryError};
-use crate::commands::facts::{Facts, first_build, labels};
+use crate::clients::registry::{Image, Registry};
+use crate::commands::facts::{Facts, first_build};
 use crate::commands::put::subject::Subject;
 use crate::commands::put::tags::Tags;
-use crate::commands::{StepError, details, workplace};
+use crate::commands::{StepError, details, image, workplace};
 use crate::concourse::{Answer, Edge, Version};
 use crate::decide::inputs::Recipe;
 use crate::decide::tags::content_tag;
@@ -52,7 +52,7 @@ pub async fn put(request: PutRequest, edge: &Edge, say: &Say) -> Result<Answer, 
     let content = content_tag(&recipe.tag_prefix, subject.inputs());
     // The registry answers while git tells the history.
     let (version, found) =
-        tokio::try_join!(subject.version(&git, &recipe), built_image(&registry, &content, subject.inputs()))?;
+        tokio::try_join!(subject.version(&git, &recipe), image::of_inputs(&registry, &content, subject.inputs()))?;
     let put = Put {
         source: &source,
         recipe: &recipe,
@@ -88,25 +88,6 @@ pub async fn put(request: PutRequest, edge: &Edge, say: &Say) -> Result<Answer, 
     let written = tags.write(&put, &image).await?;
     say.line(format_args!("put: done in {:.2} s", started.elapsed().as_secs_f64()));
     Ok(answer(&put, &commit, &image, &written, how))
-}
-
-/// The image of a content tag. What is there and is not labelled with these inputs is no image of them: a
-/// tombstone that a stopped reaper left, for one.
-async fn built_image(
-    registry: &Registry,
-    content: &Tag,
-    inputs: crate::names::InputsId,
-) -> Result<Option<Image>, Error> {
-    let image = image_at(registry, content).await?;
-    Ok(image.filter(|image| image.label(labels::INPUTS) == Some(&inputs.to_string())))
-}
-
-/// The image of a tag. A tag that points to something else has none: a tombstone, a chart, a signature.
-async fn image_at(registry: &Registry, tag: &Tag) -> Result<Option<Image>, Error> {
-    match registry.image(At::Tag(tag)).await {
-        Err(RegistryError::NotAnImage { .. }) => Ok(None),
-        answer => Ok(answer?),
-    }
 }
 
 fn answer(put: &Put<'_>, commit: &CommitFacts, image: &Image, tags: &[Tag], how: String) -> Answer {

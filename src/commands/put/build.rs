@@ -10,9 +10,9 @@ use crate::clients::engine::{Build, Engine, EngineError, Refusal};
 use crate::clients::git::{CommitFacts, Git};
 use crate::clients::registry::Image;
 use crate::commands::facts::labels;
+use crate::commands::put::Put;
 use crate::commands::put::subject::{Described, Subject};
-use crate::commands::put::{Put, built_image};
-use crate::commands::{Rule, StepError};
+use crate::commands::{Rule, StepError, image};
 use crate::decide::inputs::{Mode, Recipe, modes};
 use crate::decide::tags::expand_build_variables;
 use crate::dockerfile;
@@ -84,7 +84,7 @@ async fn publish(put: &Put<'_>, params: &PutParams, engine: &Engine, build: &Bui
     let built = engine.build(build, put.say).await.map_err(|error| in_the_users_words(put.recipe, error))?;
     // Somebody else may have built the same inputs meanwhile: the content tag is written once.
     if params.rebuild == Rebuild::No
-        && let Some(image) = built_image(put.registry, &put.content, put.version.inputs).await?
+        && let Some(image) = image::of_inputs(put.registry, &put.content, put.version.inputs).await?
     {
         put.say
             .line(format_args!("push: {} came to exist meanwhile; that image is used, ours is dropped", put.content));
@@ -92,7 +92,7 @@ async fn publish(put: &Put<'_>, params: &PutParams, engine: &Engine, build: &Bui
         return Ok(image);
     }
     let pushed = engine.push(&built, put.say).await?;
-    let image = built_image(put.registry, &put.content, put.version.inputs)
+    let image = image::of_inputs(put.registry, &put.content, put.version.inputs)
         .await?
         .ok_or_else(|| StepError::TagMoved { repository: repository.clone(), tag: put.content.clone() })?;
     let digest = image.manifest.digest;

@@ -7,11 +7,11 @@ use futures_util::future::try_join_all;
 
 use crate::clients::git::{Depth, Want};
 use crate::clients::registry::{At, Image};
-use crate::commands::StepError;
 use crate::commands::facts::labels;
 use crate::commands::history::{FIRST_DEPTH, History};
 use crate::commands::put::subject::Remote;
-use crate::commands::put::{Put, artifact_path, built_image, image_at};
+use crate::commands::put::{Put, artifact_path};
+use crate::commands::{StepError, image};
 use crate::concourse::Version;
 use crate::decide::tags::{
     Ask, Latest, LineReading, NotOnBranch, Outcome, TagValues, Told, commit_tag, content_tag, latest_tag, user_tag,
@@ -112,7 +112,7 @@ impl Tags {
         if self.before.get(tag).is_none_or(Option::is_none) {
             return Ok(());
         }
-        let image = image_at(put.registry, tag).await?;
+        let image = image::at(put.registry, tag).await?;
         let theirs = image.as_ref().and_then(|image| image.label(labels::INPUTS));
         if theirs == Some(&put.version.inputs.to_string()) {
             return Ok(());
@@ -177,7 +177,7 @@ impl Tags {
 
     /// Two git repositories that share a registry repository must not move each other's tags.
     async fn refuse_foreign(&self, put: &Put<'_>, tag: &Tag) -> Result<(), Error> {
-        let there = image_at(put.registry, tag).await?;
+        let there = image::at(put.registry, tag).await?;
         let theirs = there.as_ref().and_then(|image| image.label(labels::REPOSITORY));
         match theirs {
             Some(theirs) if theirs != put.recipe.repository.as_str() => Err(StepError::Foreign {
@@ -275,7 +275,7 @@ impl Tags {
                 // A tombstone or a foreign image under the tag is no image of these inputs.
                 None => {
                     let tag = content_tag(&put.recipe.tag_prefix, inputs);
-                    built_image(put.registry, &tag, inputs).await?.map(|image| image.manifest.digest)
+                    image::of_inputs(put.registry, &tag, inputs).await?.map(|image| image.manifest.digest)
                 }
             };
             content.extend(digest.map(|digest| (inputs, digest)));
@@ -340,7 +340,7 @@ impl Tags {
 
     /// Reads the content tag once more, and sets it again when it is gone: a reaper may have judged it before our tags were there.
     async fn keep_content(&self, put: &Put<'_>, image: &Image) -> Result<(), Error> {
-        if built_image(put.registry, &put.content, put.version.inputs).await?.is_none() {
+        if image::of_inputs(put.registry, &put.content, put.version.inputs).await?.is_none() {
             put.registry.put_manifest(At::Tag(&put.content), &image.manifest).await?;
             put.say.line(format_args!("tag: {} was removed meanwhile; set again", put.content));
         }

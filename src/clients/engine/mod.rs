@@ -169,7 +169,10 @@ impl Engine {
             Err(status) => {
                 progress.repeat_failed(say);
                 let step = progress.failed_step();
-                Err(words::of_build(status.message(), &Failed { reference: &reference, step, target: build.target }))
+                Err(words::of_build(
+                    status.message(),
+                    &Failed { reference: &reference, step: step.as_deref(), target: build.target },
+                ))
             }
         }
     }

@@ -10,6 +10,9 @@ use crate::say::{Say, size};
 /// How the names of the steps begin that the engine adds by itself.
 const INTERNAL: &str = "[internal]";
 
+/// How much of a step's name a message shows.
+const STEP_CHARACTERS: usize = 100;
+
 /// What has been told of a build so far.
 #[derive(Default)]
 pub(super) struct Progress {
@@ -67,9 +70,9 @@ impl Progress {
         }
     }
 
-    /// The name of the step that failed.
-    pub(super) fn failed_step(&self) -> Option<&str> {
-        self.failed.map(|at| self.steps[at].name.as_str())
+    /// The name of the step that failed, as far as a message has room for it.
+    pub(super) fn failed_step(&self) -> Option<String> {
+        self.failed.map(|at| beginning(&self.steps[at].name))
     }
 
     /// Says the output of the failed step once more, whole.
@@ -78,7 +81,7 @@ impl Progress {
         if step.output.is_empty() {
             return;
         }
-        say.line(format_args!("the output of the step that failed, {}:", step.name));
+        say.line(format_args!("the output of the step that failed, {}:", beginning(&step.name)));
         for line in &step.output {
             say.line(format_args!("  {line}"));
         }
@@ -186,6 +189,14 @@ impl Progress {
     }
 }
 
+/// The beginning of a step's name: a RUN may be a program of its own, which the log has whole where the step begins.
+fn beginning(name: &str) -> String {
+    match name.char_indices().nth(STEP_CHARACTERS) {
+        Some((end, _)) => format!("{}…", &name[..end]),
+        None => name.to_owned(),
+    }
+}
+
 fn seconds(from: Option<&Timestamp>, to: Option<&Timestamp>) -> Option<f64> {
     let (from, to) = (from?, to?);
     let whole = (to.seconds - from.seconds) as f64;
@@ -270,7 +281,7 @@ mod tests {
         let canceled = Vertex { completed: at(12), error: "context canceled".to_owned(), ..never };
         progress.tell(news(vec![canceled], vec![]), &say);
         progress.repeat_failed(&say);
-        assert_eq!(progress.failed_step(), Some("[2/3] RUN a"));
+        assert_eq!(progress.failed_step().as_deref(), Some("[2/3] RUN a"));
         let page = page.0.lock().expect("no test panics while it writes");
         let expected = "\
 #1 [internal] load build context
@@ -291,5 +302,12 @@ the output of the step that failed, [2/3] RUN a:
   two
 ";
         assert_eq!(String::from_utf8_lossy(&page), expected);
+    }
+
+    #[test]
+    fn a_message_shows_the_beginning_of_a_long_step() {
+        let run = format!("[2/2] RUN {}", "é".repeat(100));
+        assert_eq!(beginning(&run), format!("[2/2] RUN {}…", "é".repeat(90)));
+        assert_eq!(beginning("[2/2] RUN a"), "[2/2] RUN a");
     }
 }

@@ -574,6 +574,9 @@ impl FromStr for Repository {
     type Err = BadName;
 
     /// Reads `host[:port]/name`; without a host it is a repository of Docker Hub, as everywhere in the field.
+    ///
+    /// The rules are those of `oci_distribution::Reference`, which a property test holds this against. They are written
+    /// out because the library compiles a regular expression for them, which takes longer than a whole check.
     fn from_str(text: &str) -> Result<Self, BadName> {
         if text.contains("://") {
             return bad(
@@ -588,21 +591,72 @@ impl FromStr for Repository {
             let shown = text.rsplit('@').next().unwrap_or_default();
             return bad("repository", shown, "comes with a user, a tag or a digest; give the repository alone");
         }
-        // The library says no more than "invalid reference format".
-        let name = text.split_once('/').map_or(text, |(_, name)| name);
+        // A first part is a host only if nothing else could be meant.
+        let is_host = |first: &str| first.contains(['.', ':']) || first == "localhost";
+        let (host, name) = match text.split_once('/') {
+            Some((first, rest)) if is_host(first) => (first, rest),
+            _ => (DOCKER_HUB, text),
+        };
+        let host = if host == "index.docker.io" { DOCKER_HUB } else { host };
         if name.chars().any(|c| c.is_ascii_uppercase()) {
             return bad("repository", text, "has upper-case letters, which a repository may not have");
         }
-        match oci_distribution::Reference::try_from(text) {
-            Ok(reference) => {
-                Ok(Self { registry: reference.registry().to_owned(), name: reference.repository().to_owned() })
-            }
-            // The library tells that it is wrong, not how: most often a capital letter.
-            Err(_) => bad(
+        if !is_host_and_port(host) || !name.split('/').all(is_name_part) || name.len() > MAX_REPOSITORY_LENGTH {
+            return bad(
                 "repository",
                 text,
                 "is not host[:port]/name; a name has lower-case letters, digits and . _ - / between them",
-            ),
+            );
+        }
+        let official = host == DOCKER_HUB && !name.contains('/');
+        let name = if official { format!("library/{name}") } else { name.to_owned() };
+        Ok(Self { registry: host.to_owned(), name })
+    }
+}
+
+/// The registry of names without a host.
+const DOCKER_HUB: &str = "docker.io";
+
+/// The longest name of a repository. Fact: distribution's reference grammar, `RepositoryNameTotalLengthMax`.
+const MAX_REPOSITORY_LENGTH: usize = 255;
+
+fn is_host_and_port(text: &str) -> bool {
+    let (host, port) = text.split_once(':').unwrap_or((text, "0"));
+    let is_label = |label: &str| {
+        let inner = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+        !label.is_empty() && label.bytes().all(inner) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    host.split('.').all(is_label) && !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// Lower-case letters and digits, with one `.`, one or two `_`, or any number of `-` between them.
+fn is_name_part(part: &str) -> bool {
+    let is_word = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let separators = part.as_bytes().split(is_word).filter(|separator| !separator.is_empty());
+    let allowed = |separator: &[u8]| matches!(separator, b"." | b"_" | b"__") || separator.iter().all(|&b| b == b'-');
+    let ends = part.as_bytes().first().is_some_and(is_word.clone()) && part.as_bytes().last().is_some_and(is_word);
+    ends && separators.into_iter().all(allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_repository_is_read_as_the_library_reads_a_reference(text in "[a-zA-Z0-9._:/-]{1,24}|(localhost|docker.io|index.docker.io|h.example:50)/[a-z0-9._/-]{1,12}") {
+            // A tag is refused here, and taken there.
+            if text.rsplit('/').next().is_some_and(|last| last.contains(':')) {
+                return Ok(());
+            }
+            let ours = text.parse::<Repository>().ok().map(|ours| (ours.registry, ours.name));
+            let theirs = oci_distribution::Reference::try_from(text.as_str()).ok();
+            let theirs = theirs.map(|theirs| (theirs.registry().to_owned(), theirs.repository().to_owned()))
+                // It takes a first part with capitals for a host at first, and for a name in the end.
+                .filter(|(_, name)| !name.contains(|c: char| c.is_ascii_uppercase()));
+            prop_assert_eq!(ours, theirs);
         }
     }
 }

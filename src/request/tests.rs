@@ -149,15 +149,15 @@ fn an_address_that_could_be_an_option_or_a_command_is_refused() {
 
 #[test]
 fn what_is_wrong_with_a_repository_is_told() {
-    let form = "is not HOST[:PORT]/NAME, where NAME has lower-case letters and digits, with / or . _ - between them";
+    let form = "is not host[:port]/name; a name has lower-case letters, digits and . _ - / between them";
     for (repository, why) in [
-        ("registry.example:5000/acme/APP", form),
+        ("registry.example:5000/acme/APP", "has upper-case letters, which a repository may not have"),
         ("registry.example/acme//app", form),
         (
             "https://registry.example/acme/app",
             "is a URL; give host and name alone, such as registry.example.com/acme/app",
         ),
-        ("registry.example/acme/app:v1", "has a tag or a digest; give the repository alone"),
+        ("registry.example/acme/app:v1", "comes with a user, a tag or a digest; give the repository alone"),
     ] {
         assert_eq!(repository.parse::<Repository>().expect_err("it is refused").why, why, "{repository}");
     }

@@ -634,7 +634,7 @@ fn is_name_part(part: &str) -> bool {
     let is_word = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let separators = part.as_bytes().split(is_word).filter(|separator| !separator.is_empty());
     let allowed = |separator: &[u8]| matches!(separator, b"." | b"_" | b"__") || separator.iter().all(|&b| b == b'-');
-    let ends = part.as_bytes().first().is_some_and(is_word.clone()) && part.as_bytes().last().is_some_and(is_word);
+    let ends = part.as_bytes().first().is_some_and(is_word) && part.as_bytes().last().is_some_and(is_word);
     ends && separators.into_iter().all(allowed)
 }
 

@@ -59,7 +59,11 @@ pub async fn get(request: GetRequest, edge: &Edge, say: &Say) -> Result<Answer, 
         && let Some(branch) = &told.branch
     {
         let into = destination.join("source");
-        std::fs::create_dir(&into).map_err(|source| StepError::File { what: "make", path: into.clone(), source })?;
+        std::fs::create_dir_all(&into).map_err(|source| StepError::File {
+            what: "make",
+            path: into.clone(),
+            source,
+        })?;
         git.clone_to(version.commit, branch, &into).await?;
         say.line(format_args!("source: {} is in source/", version.commit.short()));
     }

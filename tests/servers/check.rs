@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::project::{Project, check, only};
 use crate::support::git::{Change, file};
+use crate::support::program::Program;
 use crate::support::servers;
 
 fn refs(answer: &Value) -> Vec<&str> {
@@ -82,14 +83,19 @@ fn a_check_with_nothing_new_asks_the_server_for_its_refs_and_nothing_else() {
 #[test]
 fn a_cache_that_is_damaged_half_written_or_gone_is_made_anew() {
     let project = Project::new("check-cache");
-    let version = only(&project.check(None));
+    // A temporary directory of its own: the caches of other tests are theirs.
+    let temporary = crate::support::temporary();
+    let check = |version: Option<&Value>| {
+        let request = json!({"source": project.source, "version": version});
+        only(&Program::check().environment("TMPDIR", temporary.path()).run(&request))
+    };
+    let version = check(None);
     let caches = || {
-        let temporary = std::fs::read_dir(std::env::temp_dir()).expect("the temporary directory is there");
-        temporary
-            .flatten()
-            .map(|entry| entry.path())
-            .filter(|path| path.join("repository").exists())
-            .collect::<Vec<_>>()
+        let entries = std::fs::read_dir(temporary.path()).expect("the temporary directory is there").flatten();
+        let caches: Vec<_> =
+            entries.map(|entry| entry.path()).filter(|path| path.join("repository").exists()).collect();
+        assert_eq!(caches.len(), 1, "check keeps one cache");
+        caches
     };
     for damage in ["objects", "HEAD", "config", "../seen.json", "shallow"] {
         for cache in caches() {
@@ -101,7 +107,7 @@ fn a_cache_that_is_damaged_half_written_or_gone_is_made_anew() {
             }
         }
         project.git.commit("master", &[file("app.sh", damage)]);
-        assert_eq!(only(&project.check(Some(&version))), version, "after damage of {damage}");
+        assert_eq!(check(Some(&version)), version, "after damage of {damage}");
     }
 }
 

@@ -143,7 +143,7 @@ fn a_checkout_that_differs_from_its_commit_is_refused_and_the_files_are_named() 
     ends_with(
         &ran,
         &format!(
-            "error: the checkout `repo` is not what git has at {}: ci/image/tool.sh\n\
+            "error: the checkout `repo` is not what git has at {}: changed: ci/image/tool.sh\n\
              hint: commit the change, or set `source.only_built: true`: then the content of the files as they lie is what the version stands for\n",
             project.git.id("master")
         ),

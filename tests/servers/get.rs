@@ -85,7 +85,8 @@ fn get_writes_what_the_version_is_and_shows_it() {
     let shown = answer["metadata"].as_array().expect("metadata is a list");
     let shown: Vec<(&str, &str)> = shown.iter().map(|line| (text(&line["name"]), text(&line["value"]))).collect();
     let names: Vec<&str> = shown.iter().map(|&(name, _)| name).collect();
-    let order = ["commit", "author", "date", "message", "branch", "image", "digest", "size", "tags", "built"];
+    let order =
+        ["commit", "author", "date", "message", "branch", "image", "digest", "size", "base image", "tags", "built"];
     assert_eq!(names, order);
     let of = |name: &str| shown.iter().find(|line| line.0 == name).expect("it is shown").1;
     assert_eq!(of("commit"), commit);
@@ -250,7 +251,11 @@ fn a_git_server_that_is_down_fails_only_the_source() {
         let directory = temporary();
         let ran = get(&source(branch), &version, directory.path(), json!({}));
         assert_eq!(ran.succeeds()["version"], version);
-        assert!(ran.stderr.contains("git: author and message are left out: "), "{}", ran.stderr);
+        assert!(
+            ran.stderr.contains("git: author and message are left out, the image does not need them: "),
+            "{}",
+            ran.stderr
+        );
         assert!(directory.path().join("rootfs/bin/busybox").exists());
         assert_eq!(directory.path().join("branch").exists(), branch.is_some());
         let directory = temporary();

@@ -551,7 +551,7 @@ fn what_the_frontend_does_not_know_ends_with_its_own_words() {
             becomes: Error(
                 "error: cannot build {image}: the Dockerfile has an error in line 3\n\
 cause: dockerfile parse error line 3: unknown instruction: MKDIR\n\
-hint: Docker 20.10 by itself knows no here-documents and no newer flags: `# syntax=docker/dockerfile:1` in the first line brings them, or a newer engine",
+hint: if the line is right, it is newer than this engine: Docker 20.10 knows no here-documents, for one; `# syntax=docker/dockerfile:1` in the first line brings them",
             ),
         },
         Row {
@@ -562,7 +562,7 @@ hint: Docker 20.10 by itself knows no here-documents and no newer flags: `# synt
             becomes: Error(
                 "error: cannot build {image}: the Dockerfile has an error in line 3\n\
 cause: dockerfile parse error line 3: unknown instruction: TEXT\n\
-hint: Docker 20.10 by itself knows no here-documents and no newer flags: `# syntax=docker/dockerfile:1` in the first line brings them, or a newer engine",
+hint: if the line is right, it is newer than this engine: Docker 20.10 knows no here-documents, for one; `# syntax=docker/dockerfile:1` in the first line brings them",
             ),
         },
         Row {
@@ -587,7 +587,7 @@ hint: check the name; registries often say the same for a missing and for a priv
             becomes: Error(
                 "error: cannot build {image}: the Dockerfile has an error in line 2\n\
 cause: dockerfile parse error line 2: Unknown flag: parents\n\
-hint: Docker 20.10 by itself knows no here-documents and no newer flags: `# syntax=docker/dockerfile:1` in the first line brings them, or a newer engine",
+hint: if the line is right, it is newer than this engine: Docker 20.10 knows no here-documents, for one; `# syntax=docker/dockerfile:1` in the first line brings them",
             ),
         },
         Row {

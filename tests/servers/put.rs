@@ -90,6 +90,7 @@ fn the_image_is_labelled_with_where_it_comes_from() {
             "git-image.inputs": version["inputs"],
             "git-image.commit": commit,
             "git-image.repository": "127.0.0.1/put-labels",
+            "org.opencontainers.image.base.name": servers().base_image(),
             "org.opencontainers.image.created": "2026-01-01T00:00:00Z",
             "org.opencontainers.image.revision": commit,
             "org.opencontainers.image.source": "https://127.0.0.1/put-labels",
@@ -193,7 +194,7 @@ fn details_give_the_name_the_version_and_labels() {
     feature["git"]["branch"] = json!("feature");
     let ran = project.put(&feature, "feature");
     ran.succeeds();
-    assert!(ran.stderr.contains("tag: 2.0.0 is for the default branch only; left"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("tag: VERSION 2.0.0 is set on the default branch only; left"), "{}", ran.stderr);
     assert_eq!(project.digest("2.0.0"), None);
 
     // And never moved: found before the build.

@@ -49,11 +49,8 @@ pub enum EngineError {
         reference: String,
         /// The step as the log names it.
         step: String,
-        /// Its exit code.
+        /// Its exit code. The engine's own words say no more than these three.
         exit_code: u32,
-        /// The engine's words.
-        #[source]
-        source: Cause,
     },
     /// A file that COPY or ADD names is not in the context.
     #[error("cannot build {reference}: {step} needs {path:?}, which is not in the build context")]
@@ -264,7 +261,7 @@ impl EngineError {
             }
             Self::MissingInStage { .. } => "check the path in the stage or image that `--from` names",
             Self::Dockerfile { .. } => {
-                "Docker 20.10 by itself knows no here-documents and no newer flags: `# syntax=docker/dockerfile:1` in the first line brings them, or a newer engine"
+                "if the line is right, it is newer than this engine: Docker 20.10 knows no here-documents, for one; `# syntax=docker/dockerfile:1` in the first line brings them"
             }
             Self::UnknownStage { .. } => "`source.build.target` must be a name that stands after AS in a FROM line",
             Self::Base { why, .. } | Self::Syntax { why, .. } => match why {

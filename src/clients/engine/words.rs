@@ -26,7 +26,7 @@ pub(super) fn of_build(message: &str, failed: &Failed<'_>) -> EngineError {
     }
     if let Some(exit_code) = number_after(words, "exit code: ") {
         let step = step.unwrap_or_else(|| "a step".to_owned());
-        return EngineError::Run { reference, step, exit_code, source };
+        return EngineError::Run { reference, step, exit_code };
     }
     if ["ockerfile parse error", "Dockerfile cannot be empty"].iter().any(|text| words.contains(text)) {
         return EngineError::Dockerfile { reference, line: number_after(words, "line "), source };
@@ -156,13 +156,13 @@ mod tests {
                 "[2/2] RUN make",
                 "failed to solve with frontend dockerfile.v0: failed to solve with frontend gateway.v0: rpc error: code = Unknown desc = executor failed running [/bin/sh -c make]: exit code: 42",
                 "cannot build r/a:1: [2/2] RUN make ended with exit code 42",
-                "executor failed running [/bin/sh -c make]: exit code: 42",
+                "",
             ),
             (
                 "[2/2] RUN make",
                 "failed to solve: process \"/bin/sh -c make\" did not complete successfully: exit code: 2",
                 "cannot build r/a:1: [2/2] RUN make ended with exit code 2",
-                "process \"/bin/sh -c make\" did not complete successfully: exit code: 2",
+                "",
             ),
             (
                 "[2/2] COPY nosuch /c",

@@ -38,7 +38,6 @@ fn a_run_that_fails_is_named_and_its_output_stands_before_the_error() {
         &ran,
         &format!(
             "error: cannot build {}: [2/2] RUN echo one && echo two && exit 3 ended with exit code 3\n\
-             cause: executor failed running [/bin/sh -c echo one && echo two && exit 3]: exit code: 3\n\
              hint: the output of the failed step is repeated above\n",
             content(name, &ran)
         ),
@@ -53,7 +52,8 @@ fn a_dockerfile_that_cannot_be_read_is_named_with_its_line() {
         &ran,
         &format!(
             "error: cannot build {}: the Dockerfile has an error in line 2\n\
-             cause: dockerfile parse error line 2: unknown instruction: COPPY\n",
+             cause: dockerfile parse error line 2: unknown instruction: COPPY\n\
+             hint: if the line is right, it is newer than this engine: Docker 20.10 knows no here-documents, for one; `# syntax=docker/dockerfile:1` in the first line brings them\n",
             content(name, &ran)
         ),
     );

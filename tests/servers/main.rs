@@ -14,6 +14,7 @@ mod inputs;
 mod project;
 mod proxy;
 mod put;
+mod readme;
 mod reap;
 mod secrets;
 mod stop;

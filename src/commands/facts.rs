@@ -83,5 +83,5 @@ pub fn first_build(image: &Image) -> String {
     let commit = image.label(labels::COMMIT).map_or("an unknown commit", |commit| commit.get(..7).unwrap_or(commit));
     let branch = image.label(labels::REF_NAME).unwrap_or("unknown");
     let day = image.config.created.as_deref().and_then(|time| time.get(..16)).unwrap_or("an unknown time");
-    format!("built from {commit} of branch {branch} at {}", day.replace('T', " "))
+    format!("from {commit} of branch {branch} at {}", day.replace('T', " "))
 }

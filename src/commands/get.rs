@@ -94,7 +94,7 @@ async fn find(
 ) -> Result<Option<Image>, Error> {
     for tag in [content, &commit_tag(&recipe.tag_prefix, version.commit)] {
         if let Some(image) = image::of_inputs(registry, tag, version.inputs).await? {
-            say.line(format_args!("image: {}:{tag}, {}", registry.repository(), first_build(&image)));
+            say.line(format_args!("image: {}:{tag}, built {}", registry.repository(), first_build(&image)));
             return Ok(Some(image));
         }
     }

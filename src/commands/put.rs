@@ -74,15 +74,15 @@ pub async fn put(request: PutRequest, edge: &Edge, say: &Say) -> Result<Answer, 
     let (tags, commit) = tokio::try_join!(Tags::plan(&put, &params, artifacts, &edge.build, found.as_ref()), commit)?;
     let (image, how) = match found {
         Some(image) if params.rebuild == Rebuild::No => {
-            let how = format!("reused: {}", first_build(&image));
-            say.line(format_args!("image: {} is there, {}; nothing to build", put.content, first_build(&image)));
+            let how = format!("before, {}", first_build(&image));
+            say.line(format_args!("image: {} is there, built {}; nothing to build", put.content, first_build(&image)));
             (image, how)
         }
         found => {
             if found.is_some() {
                 say.line("image: built again, as `params.rebuild` says; workers that have fetched this version keep the old bytes");
             }
-            (build::build(&put, &params, &edge.build, &commit, work.path()).await?, "built".to_owned())
+            (build::build(&put, &params, &edge.build, &commit, work.path()).await?, "now".to_owned())
         }
     };
     let written = tags.write(&put, &image).await?;

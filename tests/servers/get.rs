@@ -98,7 +98,7 @@ fn get_writes_what_the_version_is_and_shows_it() {
     assert_eq!(of("image"), format!("{repository}:{}", content_tag(&version)));
     assert_eq!(of("digest"), digest);
     assert_eq!(of("tags"), format!("{}, {commit}, master-latest", content_tag(&version)));
-    assert!(of("built").starts_with(&format!("built from {} of branch master at ", &commit[..7])), "{}", of("built"));
+    assert!(of("built").starts_with(&format!("from {} of branch master at ", &commit[..7])), "{}", of("built"));
     let put_names: Vec<&str> =
         put["metadata"].as_array().expect("metadata is a list").iter().map(|line| text(&line["name"])).collect();
     assert_eq!(put_names, order, "put shows the same");

@@ -11,7 +11,7 @@ use crate::clients::git::{CommitFacts, Git};
 use crate::clients::registry::{Image, Registry};
 use crate::commands::facts::{Facts, first_build};
 use crate::commands::put::subject::Subject;
-use crate::commands::put::tags::Tags;
+use crate::commands::put::tags::{Read, Tags};
 use crate::commands::{StepError, details, image, workplace};
 use crate::concourse::{Answer, Edge, Version};
 use crate::decide::inputs::Recipe;
@@ -72,20 +72,21 @@ pub async fn put(request: PutRequest, edge: &Edge, say: &Say) -> Result<Answer, 
     ));
     let commit = async { Ok(git.commit(version.commit).await?) };
     let (tags, commit) = tokio::try_join!(Tags::plan(&put, &params, artifacts, &edge.build, found.as_ref()), commit)?;
-    let (image, how) = match found {
+    let (image, how, read) = match found {
         Some(image) if params.rebuild == Rebuild::No => {
             let how = format!("before, {}", first_build(&image));
             say.line(format_args!("image: {} is there, built {}; nothing to build", put.content, first_build(&image)));
-            (image, how)
+            (image, how, Read::JustNow)
         }
         found => {
             if found.is_some() {
                 say.line("image: built again, as `params.rebuild` says; workers that have fetched this version keep the old bytes");
             }
-            (build::build(&put, &params, &edge.build, &commit, work.path()).await?, "now".to_owned())
+            let image = build::build(&put, &params, &edge.build, &commit, work.path()).await?;
+            (image, "now".to_owned(), Read::BeforeABuild)
         }
     };
-    let written = tags.write(&put, &image).await?;
+    let written = tags.write(&put, &image, read).await?;
     say.line(format_args!("put: done in {:.2} s", started.elapsed().as_secs_f64()));
     Ok(answer(&put, &commit, &image, &written, how))
 }

@@ -4,8 +4,9 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::project::{Project, check, only, put};
+use crate::project::{Project, check, dockerfile, only, put, with_engine};
 use crate::support::git::file;
+use crate::support::program::Program;
 use crate::support::server;
 
 fn text(value: &Value) -> &str {
@@ -81,6 +82,28 @@ fn an_older_build_that_finishes_late_leaves_the_tag_of_the_branch() {
     let latest = project.digest("master-latest");
     assert_eq!(latest, project.digest(text(&newer["version"]["ref"])));
     assert_ne!(latest, project.digest(text(&late["version"]["ref"])));
+}
+
+#[test]
+fn a_build_that_is_overtaken_never_sets_the_tag_of_the_branch() {
+    let project = Project::new("story-overtaken");
+    let slow = format!("{}RUN sleep 4\n", dockerfile());
+    project.git.commit("master", &[file("ci/image/Dockerfile", &slow)]);
+    let old = project.checkout("master", Some(1));
+    let request = json!({"source": with_engine(&project.source), "params": {"source": "repo"}});
+    let mut overtaken = Program::put(&old).start(&request.to_string());
+    overtaken.wait_for("RUN sleep 4");
+    project.git.commit("master", &[file("ci/image/Dockerfile", &dockerfile()), file("ci/image/tool.sh", "echo 2\n")]);
+    let newer = project.put(&project.source, "master").succeeds();
+    let ran = overtaken.wait();
+    ran.succeeds();
+    assert!(ran.stderr.contains("tag: master-latest left: the branch has a newer image"), "{}", ran.stderr);
+    assert!(
+        !ran.stderr.contains("tag: master-latest moved"),
+        "it must not go back, not even for a moment:\n{}",
+        ran.stderr
+    );
+    assert_eq!(project.digest("master-latest"), project.digest(text(&newer["version"]["ref"])));
 }
 
 #[test]

@@ -128,7 +128,7 @@ impl Tags {
     }
 
     /// Sets what does not point to the image already, the branch's tag last; answers the tags that point to it now.
-    pub async fn write(&self, put: &Put<'_>, image: &Image) -> Result<Vec<Tag>, Error> {
+    pub async fn write(&self, put: &Put<'_>, image: &Image, read: Read) -> Result<Vec<Tag>, Error> {
         let mut ours = vec![put.content.clone()];
         let mut written = self
             .set(put, &self.commit, image, self.before.get(&self.commit).copied().flatten(), Owner::Checked)
@@ -139,7 +139,7 @@ impl Tags {
             written |= self.set(put, tag, image, before, Owner::Any).await?;
             ours.push(tag.clone());
         }
-        let (moved, points_here) = self.settle_latest(put, image).await?;
+        let (moved, points_here) = self.settle_latest(put, image, read).await?;
         if points_here {
             ours.push(self.latest.clone());
         }
@@ -192,13 +192,16 @@ impl Tags {
     }
 
     /// Drives the rule of the branch's tag; whether the tag was written, and whether it points to our image.
-    async fn settle_latest(&self, put: &Put<'_>, image: &Image) -> Result<(bool, bool), Error> {
+    async fn settle_latest(&self, put: &Put<'_>, image: &Image, read: Read) -> Result<(bool, bool), Error> {
         let mut rule = Latest::new(put.version);
         let mut told = None;
         let mut moved = false;
         let mut restored = 0;
-        // What was read before a tag was written counts as fresh: the rule reads again after its own write.
-        let mut fresh = Some((put.subject.remote.clone(), self.before.get(&self.latest).copied().flatten()));
+        // The rule reads again after its own write; a build may have taken so long that it must before the first, too.
+        let mut fresh = match read {
+            Read::JustNow => Some((put.subject.remote.clone(), self.before.get(&self.latest).copied().flatten())),
+            Read::BeforeABuild => None,
+        };
         loop {
             match rule.next(told.take()) {
                 Ask::ReadLine => {
@@ -346,6 +349,15 @@ impl Tags {
         }
         Ok(())
     }
+}
+
+/// When branch and tags were read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Read {
+    /// A moment ago.
+    JustNow,
+    /// Before a build, which may have taken an hour: another put may have set the branch's tag meanwhile.
+    BeforeABuild,
 }
 
 /// Whether a tag may only be moved when its image is this git repository's.

@@ -21,7 +21,7 @@ demo: setup ## show the whole story on real servers, in namespaces of their own 
 	cargo run --locked --profile demo --quiet --example demo
 
 bench: setup ## measure check and put against git and docker (root); see bench/*.rs for what can be set
-	cargo bench --locked --quiet
+	cargo bench --locked --quiet --profile demo --bench check --bench put
 
 lint: ## check format and lints
 	cargo fmt --check

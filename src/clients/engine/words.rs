@@ -95,7 +95,7 @@ pub(super) fn refusal(words: &str) -> Refusal {
         Refusal::Untrusted
     } else if has(&["dial tcp", "no such host", "connection refused", "i/o timeout", "network is unreachable"]) {
         Refusal::Unreachable
-    } else if has(&["does not exist locally"]) {
+    } else if has(&["does not exist locally", "tag does not exist"]) {
         Refusal::Gone
     } else if has(&["not found", "manifest unknown", "404"]) {
         Refusal::NotFound

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -71,6 +72,9 @@ impl Edge {
     }
 }
 
+/// How long work on threads may take to end. Concourse sends SIGKILL ten seconds after SIGTERM.
+const LAST_WORK: Duration = Duration::from_secs(5);
+
 /// Runs one step: reads the request, lets `step` answer it, prints the answer or the error.
 ///
 /// SIGTERM and SIGINT drop the step, which ends whatever it started, and exit with 1.
@@ -123,8 +127,8 @@ pub fn block_on<T>(say: &Say, future: impl Future<Output = Result<T, Error>>) ->
             result = future => Some(Ok(result)),
         }
     });
-    // Work on threads (unpacking, hashing) is not waited for: it ends with the process.
-    runtime.shutdown_background();
+    // A thread that unpacks removes what it made when its step is dropped: it gets the time for that.
+    runtime.shutdown_timeout(LAST_WORK);
     match result? {
         Ok(Ok(value)) => Some(value),
         Ok(Err(error)) => {

@@ -1,6 +1,7 @@
 //! What a put is about: a commit, what its image is made of, and whether the files lie as git has them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::path::Path;
 
 use crate::clients::checkout::Checkout;
@@ -20,6 +21,10 @@ use crate::say::Say;
 
 /// The most that is read of a Dockerfile, an ignore file or a details file.
 const TEXT_BYTES: u64 = 8 * 1024 * 1024;
+
+/// How much history is fetched for a shallow checkout at first: what most images need, in the one request that must be
+/// made anyway.
+const SHALLOW_DEPTH: NonZeroU32 = NonZeroU32::new(128).expect("128 is not zero");
 
 /// What a put is about.
 pub struct Subject {
@@ -91,7 +96,7 @@ impl Subject {
         let commit = checkout.head();
         // The remote answers while the files are hashed.
         let (remote, (made_of, described)) = tokio::try_join!(
-            remote(git, recipe, source.git.branch.as_ref()),
+            remote(git, recipe, source.git.branch.as_ref(), &checkout),
             of_checkout(source, recipe, git, &checkout, name, say)
         )?;
         let branch = match (&remote, &source.git.branch) {
@@ -166,8 +171,22 @@ async fn tip(git: &Git, recipe: &Recipe, branch: Option<&Branch>) -> Result<Tip,
     }
 }
 
-async fn remote(git: &Git, recipe: &Recipe, branch: Option<&Branch>) -> Result<Remote, Error> {
-    match tip(git, recipe, branch).await {
+async fn remote(git: &Git, recipe: &Recipe, branch: Option<&Branch>, checkout: &Checkout) -> Result<Remote, Error> {
+    let found = match branch {
+        // A shallow checkout does not have the commit that brought its inputs: the history that is fetched for it
+        // begins with the tip, so nothing else has to be asked.
+        Some(branch) if !checkout.shallow().is_empty() && recipe.details.is_none() => {
+            let fetched = git.fetch(&Want::Branch(branch.clone()), Depth::Commits(SHALLOW_DEPTH)).await;
+            fetched.map(|commit| commit.map(|commit| Tip { branch: branch.clone(), commit, default_branch: None }))
+        }
+        _ => Ok(None),
+    };
+    let found = match found {
+        Ok(Some(tip)) => Ok(tip),
+        Ok(None) => tip(git, recipe, branch).await,
+        Err(error) => Err(error),
+    };
+    match found {
         Ok(tip) => Ok(Remote::Tip(tip)),
         Err(GitError::NoBranch { .. }) => Ok(Remote::Gone),
         Err(error) => Err(error.into()),

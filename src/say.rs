@@ -61,23 +61,34 @@ pub fn size(bytes: u64) -> String {
     }
 }
 
+/// What a test lets be said, to read it afterwards.
+#[cfg(test)]
+#[derive(Clone, Default)]
+pub(crate) struct Page(Arc<Mutex<Vec<u8>>>);
+
+#[cfg(test)]
+impl Page {
+    /// All lines so far.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().expect("no test panics while it writes")).into_owned()
+    }
+}
+
+#[cfg(test)]
+impl Write for Page {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("no test panics while it writes").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct Page(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Page {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().expect("no test panics while it writes").extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
 
     #[test]
     fn a_secret_is_replaced_in_every_line_that_follows() {
@@ -86,8 +97,7 @@ mod tests {
         say.hide(&Secret::new("hunter2"));
         say.hide(&Secret::new("hunter2-and-more\nab\nsecond line\n"));
         say.line("user:hunter2@host, hunter2-and-more, second line, ab");
-        let page = page.0.lock().expect("no test panics while it writes");
-        assert_eq!(String::from_utf8_lossy(&page), "user:<redacted>@host, <redacted>, <redacted>, ab\n");
+        assert_eq!(page.text(), "user:<redacted>@host, <redacted>, <redacted>, ab\n");
     }
 
     #[test]

@@ -230,22 +230,7 @@ fn plain(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
-    use std::sync::{Arc, Mutex};
-
-    #[derive(Clone, Default)]
-    struct Page(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Page {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().expect("no test panics while it writes").extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::say::Page;
 
     fn at(seconds: i64) -> Option<Timestamp> {
         Some(Timestamp { seconds, nanos: 0 })
@@ -282,7 +267,6 @@ mod tests {
         progress.tell(news(vec![canceled], vec![]), &say);
         progress.repeat_failed(&say);
         assert_eq!(progress.failed_step().as_deref(), Some("[2/3] RUN a"));
-        let page = page.0.lock().expect("no test panics while it writes");
         let expected = "\
 #1 [internal] load build context
 #2 [1/3] FROM x
@@ -301,7 +285,7 @@ the output of the step that failed, [2/3] RUN a:
   20%
   two
 ";
-        assert_eq!(String::from_utf8_lossy(&page), expected);
+        assert_eq!(page.text(), expected);
     }
 
     #[test]

@@ -51,6 +51,17 @@ pub enum Remote {
     Gone,
 }
 
+impl Remote {
+    /// What the answer to a question for a named branch says.
+    pub fn of_named(found: Result<Tip, GitError>) -> Result<Self, GitError> {
+        match found {
+            Ok(tip) => Ok(Self::Tip(tip)),
+            Err(GitError::NoBranch { .. }) => Ok(Self::Gone),
+            Err(error) => Err(error),
+        }
+    }
+}
+
 /// Whether git describes what the image is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Described {
@@ -172,25 +183,21 @@ async fn tip(git: &Git, recipe: &Recipe, branch: Option<&Branch>) -> Result<Tip,
 }
 
 async fn remote(git: &Git, recipe: &Recipe, branch: Option<&Branch>, checkout: &Checkout) -> Result<Remote, Error> {
-    let found = match branch {
-        // A shallow checkout does not have the commit that brought its inputs: the history that is fetched for it
-        // begins with the tip, so nothing else has to be asked.
-        Some(branch) if !checkout.shallow().is_empty() && recipe.details.is_none() => {
-            let fetched = git.fetch(&Want::Branch(branch.clone()), Depth::Commits(SHALLOW_DEPTH)).await;
-            fetched.map(|commit| commit.map(|commit| Tip { branch: branch.clone(), commit, default_branch: None }))
-        }
-        _ => Ok(None),
+    // Only a branch that was named can be gone; without a default branch there is nothing to put for.
+    let Some(branch) = branch else { return Ok(Remote::Tip(tip(git, recipe, None).await?)) };
+    // A shallow checkout does not have the commit that brought its inputs: the history that is fetched for it
+    // begins with the tip, so nothing else has to be asked.
+    let fetched = if checkout.shallow().is_empty() || recipe.details.is_some() {
+        Ok(None)
+    } else {
+        git.fetch(&Want::Branch(branch.clone()), Depth::Commits(SHALLOW_DEPTH)).await
     };
-    let found = match found {
-        Ok(Some(tip)) => Ok(tip),
-        Ok(None) => tip(git, recipe, branch).await,
+    let found = match fetched {
+        Ok(Some(commit)) => Ok(Tip { branch: branch.clone(), commit, default_branch: None }),
+        Ok(None) => tip(git, recipe, Some(branch)).await,
         Err(error) => Err(error),
     };
-    match found {
-        Ok(tip) => Ok(Remote::Tip(tip)),
-        Err(GitError::NoBranch { .. }) => Ok(Remote::Gone),
-        Err(error) => Err(error.into()),
-    }
+    Ok(Remote::of_named(found)?)
 }
 
 fn open(artifacts: &Path, name: &str) -> Result<Checkout, Error> {

@@ -207,7 +207,7 @@ impl Tags {
                 Ask::ReadLine => {
                     let remote = match &fresh {
                         Some((remote, _)) => remote.clone(),
-                        None => self.read_remote(put).await?,
+                        None => Remote::of_named(put.git.tip(Some(&put.subject.branch)).await)?,
                     };
                     told = Some(Told::Line(self.read_line(put, &remote).await?));
                 }
@@ -234,14 +234,6 @@ impl Tags {
                 }
                 Ask::Done(outcome) => return self.finish_latest(put, &outcome, moved),
             }
-        }
-    }
-
-    async fn read_remote(&self, put: &Put<'_>) -> Result<Remote, Error> {
-        match put.git.tip(Some(&put.subject.branch)).await {
-            Ok(tip) => Ok(Remote::Tip(tip)),
-            Err(crate::clients::git::GitError::NoBranch { .. }) => Ok(Remote::Gone),
-            Err(error) => Err(error.into()),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::decide::tags::TagError;
-use crate::names::{BadName, CommitId, GitPath, GitRepository, InputsId, Repository, Tag};
+use crate::names::{BadName, CommitId, Digest, GitPath, GitRepository, InputsId, Repository, Tag};
 
 /// How many paths an error names; it says how many more there are.
 const NAMED: usize = 10;
@@ -156,6 +156,14 @@ pub enum StepError {
         /// The tag.
         tag: Tag,
     },
+    /// The engine pushed an image, and the registry does not have it.
+    #[error("{repository} does not have {digest}, which the engine has just pushed there")]
+    ImageGone {
+        /// The repository.
+        repository: Repository,
+        /// The digest of its manifest.
+        digest: Digest,
+    },
     /// The content tag vanished while further tags were set.
     #[error("{repository} lost {tag} while it was being put")]
     ContentGone {
@@ -255,6 +263,9 @@ impl StepError {
             Self::BadRepository { .. } => "a name has lower-case letters, digits and . _ - between them".to_owned(),
             Self::UserTag { source, .. } => return source.hint(),
             Self::TagMoved { .. } => "something else writes the same tag; find it, then run the step again".to_owned(),
+            Self::ImageGone { .. } => {
+                "the engine may reach another registry under this name than git-image does, or something removes untagged images at once; look at both".to_owned()
+            }
             Self::ContentGone { .. } => "something removes images while they are put; run the step again".to_owned(),
             Self::Unsettled { .. } => "the branch is pushed to faster than its tag can follow; run the step again".to_owned(),
             Self::File { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => "free space on the worker".to_owned(),

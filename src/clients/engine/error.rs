@@ -9,18 +9,10 @@ pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// None is configured, and no socket is there.
-    #[error("there is no engine to build with: neither {docker} nor {buildkit} exists")]
+    #[error("there is no engine to build with: neither {} nor {} exists", sockets[0], sockets[1])]
     NoEngine {
-        /// Where a Docker engine listens by default.
-        docker: &'static str,
-        /// Where a BuildKit daemon listens by default.
-        buildkit: &'static str,
-    },
-    /// It is a BuildKit daemon, which this release cannot use.
-    #[error("the engine at {address} is a BuildKit daemon, which this release cannot build with")]
-    BuildKitDaemon {
-        /// Its address.
-        address: String,
+        /// Where engines listen by default.
+        sockets: [&'static str; 2],
     },
     /// It does not answer, or not as an engine does.
     #[error("cannot reach the engine at {address}")]
@@ -244,13 +236,10 @@ impl EngineError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::NoEngine { .. } => {
-                "give `source.engine.host`: tcp://host:port or unix:///path of a Docker engine; an engine inside the resource comes with a later release"
-            }
-            Self::BuildKitDaemon { .. } => {
-                "give `source.engine.host`: tcp://host:port or unix:///path of a Docker engine (20.10 or newer); BuildKit daemons come with a later release"
+                "give `source.engine.host`: tcp://host:port or unix:///path of a BuildKit daemon or a Docker engine; an engine inside the resource comes with a later release"
             }
             Self::Unreachable { .. } => {
-                "check `source.engine.host`: a Docker engine (20.10 or newer) must listen there, without TLS, and the worker must be allowed to connect"
+                "check `source.engine.host`: a BuildKit daemon or a Docker engine (20.10 or newer) must listen there, without TLS, and the worker must be allowed to connect"
             }
             Self::Lost { .. } => {
                 "see whether the engine was stopped or ran out of memory; running the step again is safe"

@@ -1,14 +1,16 @@
-//! The engine: one client of the BuildKit API, here behind a Docker engine with its classic store.
+//! The engine: one client of the BuildKit API, whoever speaks it: a BuildKit daemon, or a Docker engine.
 //!
 //! A build is three conversations at once: Solve says what is wanted and ends with the image, Status tells what happens,
 //! and the session lets the engine ask for files and credentials. How the engine is reached is in `transport`, what it
-//! may ask in `session`, `filesync` and `select`, what it tells in `progress` and `words`, and how the image leaves it in `push`.
-//! An engine that is reached in another way is another transport, and one that pushes by itself is another exporter.
+//! is in `identity`, what it is asked for in `request`, what it may ask in `session`, `filesync` and `select`, what it
+//! tells in `progress` and `words`, and how an image leaves one that does not push by itself in `push`.
 
 mod error;
 mod filesync;
+mod identity;
 mod progress;
 mod push;
+mod request;
 mod select;
 mod session;
 mod transport;
@@ -21,28 +23,26 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker};
 use bollard_buildkit_proto::moby::buildkit::v1::control_client::ControlClient;
-use bollard_buildkit_proto::moby::buildkit::v1::{Exporter, SolveRequest, StatusRequest};
+use bollard_buildkit_proto::moby::buildkit::v1::{SolveRequest, StatusRequest};
+use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
 pub use error::{Cause, EngineError, Refusal};
+pub use push::InEngine;
 
 use crate::clients::context::Context;
 use crate::names::Digest;
-use crate::request::{Credentials, EngineHost};
+use crate::request::{Credentials, EngineHost, RegistryTransport};
 use crate::say::{Say, size};
 use filesync::Files;
+use identity::{Identity, Leaves};
 use progress::Progress;
-use transport::Address;
+use transport::{Address, Dialer, Transport};
 use words::{Failed, innermost};
 
 /// Where engines listen by themselves.
-const DOCKER_SOCKET: &str = "/var/run/docker.sock";
-const BUILDKIT_SOCKET: &str = "/run/buildkit/buildkitd.sock";
-
-/// How long one answer of the engine's own API may take. Pushing answers at once and then streams.
-const ANSWER_SECONDS: u64 = 120;
+const SOCKETS: [&str; 2] = ["/var/run/docker.sock", "/run/buildkit/buildkitd.sock"];
 
 /// How long the last lines of a log may take after the build has ended.
 const LAST_LINES: Duration = Duration::from_secs(2);
@@ -52,15 +52,16 @@ const STATUS_BYTES: usize = 64 * 1024 * 1024;
 
 /// An engine that answers.
 pub struct Engine {
-    address: Address,
-    docker: Docker,
-    version: String,
+    transport: Transport,
+    identity: Identity,
 }
 
 /// What is built, and what for.
 pub struct Build<'a> {
     /// The name that the image gets: a repository with a tag.
     pub reference: &'a oci_distribution::Reference,
+    /// How its registry is reached, as far as the engine can be told.
+    pub registry: RegistryTransport,
     /// Credentials by registry host: for base images, and for the push.
     pub credentials: &'a [(String, Credentials)],
     /// What COPY can see.
@@ -83,14 +84,13 @@ pub struct Build<'a> {
     pub shared_key: &'a str,
 }
 
-/// An image in the engine, under its name.
+/// An image that was built.
 #[derive(Debug, Clone)]
-pub struct Built {
-    /// Its name.
-    pub reference: oci_distribution::Reference,
-    /// The digest of its config, which is the image's id in the engine.
-    pub image_id: Digest,
-    credentials: Option<Credentials>,
+pub enum Built {
+    /// It is in its repository, without a tag: the digest of its manifest or index.
+    Pushed(Digest),
+    /// It is in the engine, under the name that was given.
+    InEngine(Box<InEngine>),
 }
 
 impl Engine {
@@ -98,40 +98,26 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// There is none, it does not answer, or it is a BuildKit daemon.
+    /// There is none, or it does not answer.
     pub async fn connect(host: Option<&EngineHost>) -> Result<Self, EngineError> {
-        let address = match host {
-            Some(host) => Address(host.clone()),
-            None if Path::new(DOCKER_SOCKET).exists() => Address(EngineHost::Unix(DOCKER_SOCKET.into())),
-            None if Path::new(BUILDKIT_SOCKET).exists() => {
-                return Err(EngineError::BuildKitDaemon { address: format!("unix://{BUILDKIT_SOCKET}") });
-            }
-            None => return Err(EngineError::NoEngine { docker: DOCKER_SOCKET, buildkit: BUILDKIT_SOCKET }),
-        };
-        let shown = address.to_string();
-        let unreachable = |source: Cause| EngineError::Unreachable { address: shown.clone(), source };
-        // The library hides why a connection fails, so the first one is our own.
-        address.probe().await.map_err(|error| unreachable(error.into()))?;
-        let open = |api: &ClientVersion| match &address.0 {
-            EngineHost::Unix(path) => Docker::connect_with_unix(&path.to_string_lossy(), ANSWER_SECONDS, api),
-            EngineHost::Tcp { .. } => Docker::connect_with_http(&shown, ANSWER_SECONDS, api),
-        };
-        // The library's own negotiation asks for the version too, and keeps it to itself; 20.10 takes 10 ms for each answer.
-        let newest = open(API_DEFAULT_VERSION).map_err(|error| unreachable(innermost(&error)))?;
-        let version = newest.version().await.map_err(|error| unreachable(innermost(&error)))?;
-        let docker = match version.api_version.as_deref().and_then(api_version) {
-            Some(api) if api < *API_DEFAULT_VERSION => open(&api).map_err(|error| unreachable(innermost(&error)))?,
-            _ => newest,
-        };
-        Ok(Self { address, docker, version: version.version.unwrap_or_else(|| "of an unknown version".to_owned()) })
+        let socket = || SOCKETS.iter().find(|socket| Path::new(socket).exists());
+        let host = host.cloned().or_else(|| socket().map(|socket| EngineHost::Unix(socket.into())));
+        let host = host.ok_or(EngineError::NoEngine { sockets: SOCKETS })?;
+        let (transport, identity) = identity::introduce(Arc::new(Dialer::new(Address(host)))).await?;
+        Ok(Self { transport, identity })
     }
 
-    /// What it is and where, such as `Docker engine 20.10.24 at unix:///var/run/docker.sock`.
+    /// What it is and where, such as `BuildKit 0.33.1 at tcp://builder:1234, for linux/amd64, snapshotter overlayfs`.
     pub fn describe(&self) -> String {
-        format!("Docker engine {} at {}", self.version, self.address)
+        format!("{} at {}{}", self.identity.name, self.address(), self.identity.abilities())
     }
 
-    /// Builds an image and leaves it in the engine under its name. The log is said as it happens.
+    fn address(&self) -> &Address {
+        self.transport.address()
+    }
+
+    /// Builds an image. An engine that pushes by itself leaves it in its repository, untagged; any other keeps it under
+    /// its name, for [`InEngine::push`]. The log is said as it happens.
     ///
     /// Dropping the future ends the build: its connections close, and the engine stops what it runs within seconds.
     ///
@@ -140,30 +126,39 @@ impl Engine {
     /// The build failed, the engine was lost, or the build reads what is not part of the inputs.
     pub async fn build(&self, build: &Build<'_>, say: &Say) -> Result<Built, EngineError> {
         let reference = build.reference.whole();
-        let unreachable = |source: Cause| EngineError::Unreachable { address: self.address.to_string(), source };
+        let unreachable = |source: Cause| EngineError::Unreachable { address: self.address().to_string(), source };
         let session_id = random_id();
         let files = Files::new(build.context.clone(), build.dockerfile_name, build.dockerfile, build.dockerignore);
         let files = Arc::new(files);
+        let channel = self.transport.control().await.map_err(|error| unreachable(innermost(&error)))?;
+        let mut tasks = JoinSet::new();
         let headers = session::headers(&session_id, build.shared_key);
-        let connection = self.address.session(&headers).await.map_err(|error| unreachable(innermost(&error)))?;
-        let _session = session::serve(connection, files.clone(), build.credentials.to_vec());
-        let channel = self.address.control().await.map_err(|error| unreachable(innermost(&error)))?;
+        let connection = self.transport.session(&channel, &headers, &mut tasks).await;
+        let connection = connection.map_err(|error| unreachable(innermost(&*error)))?;
+        session::serve(connection, files.clone(), build.credentials.to_vec(), &mut tasks);
 
         let mut progress = Progress::default();
-        let solved = solve(channel, request(build, session_id), &mut progress, say).await;
+        let solved = solve(channel, request::of(build, self.identity.leaves(), session_id), &mut progress, say).await;
         if let Some(fault) = files.take_fault() {
             return Err(fault);
         }
         match solved {
             Ok(answer) => {
                 say.line(format_args!("context: {} sent to the engine, which had the rest", size(files.sent_bytes())));
-                let id = answer.get("containerimage.digest").and_then(|digest| digest.parse().ok());
-                let image_id = id.ok_or_else(|| EngineError::NothingExported {
-                    address: self.address.to_string(),
+                let digest = answer.get("containerimage.digest").and_then(|digest| digest.parse().ok());
+                let digest = digest.ok_or_else(|| EngineError::NothingExported {
+                    address: self.address().to_string(),
                     reference: reference.clone(),
                 })?;
-                let credentials = session::credentials_for(build.credentials, build.reference.registry()).cloned();
-                Ok(Built { reference: build.reference.clone(), image_id, credentials })
+                Ok(match &self.identity.leaves {
+                    Leaves::InTheSolve => Built::Pushed(digest),
+                    Leaves::ByAPush(docker) => Built::InEngine(Box::new(InEngine {
+                        docker: docker.clone(),
+                        address: self.address().to_string(),
+                        reference: build.reference.clone(),
+                        credentials: session::credentials_for(build.credentials, build.reference.registry()).cloned(),
+                    })),
+                })
             }
             Err(status) if is_lost(&status) => Err(self.lost(&reference, innermost(&status))),
             Err(status) => {
@@ -178,14 +173,8 @@ impl Engine {
     }
 
     fn lost(&self, reference: &str, source: Cause) -> EngineError {
-        EngineError::Lost { address: self.address.to_string(), reference: reference.to_owned(), source }
+        EngineError::Lost { address: self.address().to_string(), reference: reference.to_owned(), source }
     }
-}
-
-/// Reads the version of an engine's API, such as `1.41`.
-fn api_version(text: &str) -> Option<ClientVersion> {
-    let (major, minor) = text.split_once('.')?;
-    Some(ClientVersion { major_version: major.parse().ok()?, minor_version: minor.parse().ok()? })
 }
 
 /// Whether a status was made on our side, because the connection broke, and is no answer of the engine.
@@ -228,32 +217,6 @@ async fn solve(
         _ = &mut told => solved.await,
     };
     Ok(answer?.into_inner().exporter_response)
-}
-
-fn request(build: &Build<'_>, session: String) -> SolveRequest {
-    let text = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-    let mut attributes = HashMap::from([
-        text("filename", build.dockerfile_name),
-        // A base image is what its registry has, not what this engine happens to have under the name.
-        text("image-resolve-mode", "pull"),
-    ]);
-    attributes.extend(build.target.map(|target| text("target", target)));
-    attributes.extend(build.platform.map(|platform| text("platform", platform)));
-    attributes.extend(build.args.iter().map(|(name, value)| text(&format!("build-arg:{name}"), value)));
-    attributes.extend(build.labels.iter().map(|(name, value)| text(&format!("label:{name}"), value)));
-    let exported = HashMap::from([text("name", &build.reference.whole())]);
-    SolveRequest {
-        r#ref: random_id(),
-        session,
-        frontend: "dockerfile.v0".to_owned(),
-        frontend_attrs: attributes,
-        // In both places: 20.10 knows only the old one, and without it exports nothing and says that all is well.
-        // Newer engines take the old one only when the new one is empty.
-        exporter_deprecated: "moby".to_owned(),
-        exporter_attrs_deprecated: exported.clone(),
-        exporters: vec![Exporter { r#type: "moby".to_owned(), attrs: exported }],
-        ..SolveRequest::default()
-    }
 }
 
 /// An id that no other build has: every hasher of the standard library is keyed with fresh random numbers.

@@ -42,18 +42,17 @@ pub(super) fn headers(id: &str, shared_key: &str) -> SessionHeaders {
     headers
 }
 
-/// Serves a session on a connection until the returned set is dropped.
+/// Serves a session on a connection until `tasks` is dropped.
 ///
 /// The server is not given the connection itself but a pipe to it: it lives on in tasks of its own, and the pipe is
-/// what ends them. An engine that is reached by gRPC alone carries the same bytes in the messages of `Control.Session`.
+/// what ends them.
 pub(super) fn serve(
-    connection: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    mut connection: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     files: Arc<Files>,
     logins: Vec<(String, Credentials)>,
-) -> JoinSet<()> {
+    tasks: &mut JoinSet<()>,
+) {
     let (mut ours, theirs) = tokio::io::duplex(PIPE_BYTES);
-    let mut connection = connection;
-    let mut tasks = JoinSet::new();
     tasks.spawn(async move {
         // Either side may end first; the build itself says what that means.
         let _ = tokio::io::copy_bidirectional_with_sizes(&mut connection, &mut ours, PIPE_BYTES, PIPE_BYTES).await;
@@ -67,7 +66,6 @@ pub(super) fn serve(
             .serve_with_incoming(tokio_stream::once(Ok::<_, std::io::Error>(theirs)));
         let _ = served.await;
     });
-    tasks
 }
 
 struct Alive;

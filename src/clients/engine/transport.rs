@@ -1,17 +1,42 @@
-//! How an engine is reached: the BuildKit API behind the upgrades `/grpc` and `/session` of a Docker engine.
+//! How an engine is reached: gRPC on its socket, or behind the upgrades `/grpc` and `/session` of a Docker engine.
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
+use std::time::Duration;
 
+use bollard_buildkit_proto::moby::buildkit::v1::control_client::ControlClient;
+use bollard_buildkit_proto::moby::buildkit::v1::{BytesMessage, ListWorkersRequest, ListWorkersResponse};
 use hyper::client::conn::http1;
-use hyper::header::{CONNECTION, HOST, UPGRADE};
-use hyper::upgrade::Upgraded;
-use hyper::{Method, Request, StatusCode};
+use hyper::header::{CONNECTION, HOST, HeaderValue, UPGRADE};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
+use rustix::net::sockopt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, DuplexStream};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinSet;
+use tokio_stream::StreamExt as _;
+use tokio_util::io::ReaderStream;
+use tonic::metadata::{MetadataKey, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::request::EngineHost;
+
+/// How long a connection may take until it stands.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// How long an engine may take to say what it is.
+const INTRODUCTION: Duration = Duration::from_secs(20);
+
+/// How much of a session's bytes is between us and its server at most; one message has no more.
+const PIPE_BYTES: usize = 256 * 1024;
+
+/// After so long without an answer, the system asks whether the other side is still there; a builder may be silent for an hour.
+const IDLE: Duration = Duration::from_secs(15);
+
+/// How often it asks, and how many answers may be missing.
+const PROBE: Duration = Duration::from_secs(5);
+const PROBES: u32 = 3;
 
 /// An address, shown as the user writes it in `source.engine.host`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,64 +55,184 @@ impl fmt::Display for Address {
 /// The method by which the engine reaches into a session, and its value: one header for each.
 pub(super) type SessionHeaders = Vec<(&'static str, String)>;
 
-impl Address {
-    /// Finds out why nothing can be reached here, if so.
-    pub(super) async fn probe(&self) -> io::Result<()> {
-        match &self.0 {
-            EngineHost::Unix(socket) => UnixStream::connect(socket).await.map(drop),
-            EngineHost::Tcp { host, port } => TcpStream::connect((host.as_str(), *port)).await.map(drop),
-        }
+/// Bytes to and from an engine.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// A connection of whatever kind.
+pub(super) type Connection = Box<dyn Stream>;
+
+/// Makes connections to one engine.
+#[derive(Debug)]
+pub(super) struct Dialer {
+    address: Address,
+}
+
+impl Dialer {
+    /// For an engine at this address. Nothing is connected yet.
+    pub(super) fn new(address: Address) -> Self {
+        Self { address }
     }
 
-    /// A channel for the engine's own services (Solve, Status).
+    /// Where the engine is.
+    pub(super) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Connects.
+    pub(super) async fn dial(&self) -> io::Result<Connection> {
+        let connected = async {
+            Ok::<Connection, io::Error>(match &self.address.0 {
+                EngineHost::Unix(socket) => Box::new(UnixStream::connect(socket).await?),
+                EngineHost::Tcp { host, port } => Box::new(tcp(host, *port).await?),
+            })
+        };
+        let late = |_| io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {} s", CONNECT.as_secs()));
+        tokio::time::timeout(CONNECT, connected).await.map_err(late)?
+    }
+
+    /// Sends one request of the engine's own API, on a connection of its own.
+    pub(super) async fn request<B>(&self, mut request: Request<B>) -> io::Result<Response<hyper::body::Incoming>>
+    where
+        B: hyper::body::Body<Data = bytes::Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(self.dial().await?)).await.map_err(io::Error::other)?;
+        // It ends with the answer, or with the upgrade, which takes the stream over.
+        tokio::spawn(connection.with_upgrades());
+        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+        *request.uri_mut() = path.parse::<Uri>().map_err(io::Error::other)?;
+        request.headers_mut().insert(HOST, HeaderValue::from_static("docker"));
+        sender.send_request(request).await.map_err(io::Error::other)
+    }
+
+    async fn upgrade(&self, path: &str, headers: &SessionHeaders) -> io::Result<Connection> {
+        let mut request =
+            Request::builder().method(Method::POST).uri(path).header(CONNECTION, "Upgrade").header(UPGRADE, "h2c");
+        for (name, value) in headers {
+            request = request.header(*name, value);
+        }
+        let request = request.body(http_body_util::Empty::<bytes::Bytes>::new()).map_err(io::Error::other)?;
+        let answer = self.request(request).await?;
+        if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            let status = answer.status();
+            return Err(io::Error::other(format!("POST {path} was answered with {status} instead of an upgrade")));
+        }
+        let upgraded = hyper::upgrade::on(answer).await.map_err(io::Error::other)?;
+        Ok(Box::new(TokioIo::new(upgraded)))
+    }
+}
+
+/// A connection by TCP that notices when the other side is gone.
+async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((host, port)).await?;
+    stream.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(&stream, true)?;
+    sockopt::set_tcp_keepidle(&stream, IDLE)?;
+    sockopt::set_tcp_keepintvl(&stream, PROBE)?;
+    sockopt::set_tcp_keepcnt(&stream, PROBES)?;
+    Ok(stream)
+}
+
+/// In which way an engine speaks the BuildKit API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wire {
+    /// gRPC from the first byte: a BuildKit daemon, and Docker engines from 29 on.
+    Native,
+    /// Behind upgrades of HTTP/1.1: a Docker engine.
+    Upgrades,
+}
+
+/// A way to the BuildKit API of one engine.
+#[derive(Debug, Clone)]
+pub(super) struct Transport {
+    dialer: Arc<Dialer>,
+    wire: Wire,
+}
+
+impl Transport {
+    /// A way that was found out before.
+    pub(super) fn new(dialer: Arc<Dialer>, wire: Wire) -> Self {
+        Self { dialer, wire }
+    }
+
+    /// Where the engine is.
+    pub(super) fn address(&self) -> &Address {
+        self.dialer.address()
+    }
+
+    /// A channel for the engine's own services (Solve, Status). It has one connection, which ends with its last clone.
     pub(super) async fn control(&self) -> Result<Channel, tonic::transport::Error> {
-        let address = self.clone();
+        let Self { dialer, wire } = self.clone();
         let connector = tower::service_fn(move |_| {
-            let address = address.clone();
-            async move { address.upgrade("/grpc", &Vec::new()).await }
+            let dialer = dialer.clone();
+            async move {
+                let connection = match wire {
+                    Wire::Native => dialer.dial().await,
+                    Wire::Upgrades => dialer.upgrade("/grpc", &Vec::new()).await,
+                };
+                connection.map(TokioIo::new)
+            }
         });
         // The name is never resolved: the connector ignores it.
         Endpoint::from_static("http://engine").connect_with_connector(connector).await
     }
 
-    /// A connection on which the engine calls the services of a session.
-    pub(super) async fn session(&self, headers: &SessionHeaders) -> io::Result<TokioIo<Upgraded>> {
-        Ok(TokioIo::new(self.upgrade("/session", headers).await?))
+    /// What builds there. Also the question by which the two ways are told apart.
+    pub(super) async fn workers(&self) -> Result<ListWorkersResponse, tonic::Status> {
+        let asked = async {
+            let channel = self.control().await.map_err(|error| tonic::Status::from_error(error.into()))?;
+            Ok(ControlClient::new(channel).list_workers(ListWorkersRequest::default()).await?.into_inner())
+        };
+        let late = |_| tonic::Status::deadline_exceeded(format!("no answer within {} s", INTRODUCTION.as_secs()));
+        tokio::time::timeout(INTRODUCTION, asked).await.map_err(late)?
     }
 
-    async fn upgrade(&self, path: &str, headers: &SessionHeaders) -> io::Result<Upgraded> {
-        match &self.0 {
-            EngineHost::Unix(socket) => upgrade(UnixStream::connect(socket).await?, path, headers).await,
-            EngineHost::Tcp { host, port } => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                stream.set_nodelay(true)?;
-                upgrade(stream, path, headers).await
-            }
+    /// A connection on which the engine calls the services of a session. `channel` is one of [`Self::control`];
+    /// what carries the bytes joins `tasks`.
+    pub(super) async fn session(
+        &self,
+        channel: &Channel,
+        headers: &SessionHeaders,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<Connection, Box<dyn std::error::Error + Send + Sync>> {
+        match self.wire {
+            Wire::Upgrades => Ok(self.dialer.upgrade("/session", headers).await?),
+            Wire::Native => Ok(Box::new(session_in_messages(channel.clone(), headers, tasks).await?)),
         }
     }
 }
 
-async fn upgrade<S>(stream: S, path: &str, headers: &SessionHeaders) -> io::Result<Upgraded>
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-{
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-    // It ends with the answer, or with the upgrade, which takes the stream over.
-    tokio::spawn(connection.with_upgrades());
-    let mut request = Request::builder()
-        .method(Method::POST)
-        .uri(path)
-        .header(HOST, "docker")
-        .header(CONNECTION, "Upgrade")
-        .header(UPGRADE, "h2c");
+/// Opens a session whose bytes go in the messages of `Control.Session`.
+async fn session_in_messages(
+    channel: Channel,
+    headers: &SessionHeaders,
+    tasks: &mut JoinSet<()>,
+) -> Result<DuplexStream, tonic::Status> {
+    let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
+    let (from_session, mut to_session) = tokio::io::split(ours);
+    // A pipe that breaks ends the messages as its end does.
+    let outgoing = ReaderStream::with_capacity(from_session, PIPE_BYTES)
+        .map_while(Result::ok)
+        .map(|bytes| BytesMessage { data: bytes.into() });
+    let mut request = tonic::Request::new(outgoing);
     for (name, value) in headers {
-        request = request.header(*name, value);
+        let key = MetadataKey::from_bytes(name.to_ascii_lowercase().as_bytes()).map_err(unusable)?;
+        request.metadata_mut().append(key, MetadataValue::try_from(value).map_err(unusable)?);
     }
-    let request = request.body(http_body_util::Empty::<bytes::Bytes>::new()).map_err(io::Error::other)?;
-    let answer = sender.send_request(request).await.map_err(io::Error::other)?;
-    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-        let status = answer.status();
-        return Err(io::Error::other(format!("POST {path} was answered with {status} instead of an upgrade")));
-    }
-    hyper::upgrade::on(answer).await.map_err(io::Error::other)
+    let mut incoming = ControlClient::new(channel).session(request).await?.into_inner();
+    tasks.spawn(async move {
+        while let Ok(Some(message)) = incoming.message().await {
+            if to_session.write_all(&message.data).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(theirs)
+}
+
+fn unusable(error: impl std::error::Error) -> tonic::Status {
+    tonic::Status::internal(format!("a word of the session cannot be sent: {error}"))
 }

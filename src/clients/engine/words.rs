@@ -21,6 +21,9 @@ pub(super) fn of_build(message: &str, failed: &Failed<'_>) -> EngineError {
     let reference = failed.reference.to_owned();
     let source: Cause = words.to_owned().into();
     let step = failed.step.map(str::to_owned);
+    if let Some((_, words)) = words.strip_prefix("failed to push ").and_then(|pushed| pushed.split_once(": ")) {
+        return EngineError::Push { reference, why: refusal(words), source: words.to_owned().into() };
+    }
     if words.contains("no space left on device") {
         return EngineError::DiskFull { reference, source };
     }
@@ -241,6 +244,12 @@ mod tests {
                 "write /var/lib/docker/tmp/x: no space left on device",
                 "cannot build r/a:1: the disk of the engine is full",
                 "write /var/lib/docker/tmp/x: no space left on device",
+            ),
+            (
+                "",
+                "failed to push r/a: push access denied, repository does not exist or may require authorization",
+                "cannot push r/a:1 by the engine: the image was refused by its registry",
+                "push access denied, repository does not exist or may require authorization",
             ),
             ("[2/2] ADD a /", "something new", "cannot build r/a:1: [2/2] ADD a / failed", "something new"),
             ("", "something new", "cannot build r/a:1", "something new"),

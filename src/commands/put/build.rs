@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use crate::clients::checkout;
 use crate::clients::context::{Context, ContextEntry, ContextKind, Share};
-use crate::clients::engine::{Build, Engine, EngineError, Refusal};
+use crate::clients::engine::{Build, Built, Engine, EngineError, Refusal};
 use crate::clients::git::{CommitFacts, Git};
-use crate::clients::registry::Image;
+use crate::clients::registry::{At, Image};
 use crate::commands::facts::labels;
 use crate::commands::put::Put;
 use crate::commands::put::subject::{Described, Subject};
@@ -55,6 +55,7 @@ pub async fn build(
         .collect();
     let build = Build {
         reference: &registry.with_tag(&put.content),
+        registry: put.source.registry.transport,
         credentials: &credentials,
         context: Arc::new(context),
         dockerfile: &dockerfile,
@@ -88,10 +89,20 @@ async fn publish(put: &Put<'_>, params: &PutParams, engine: &Engine, build: &Bui
     {
         put.say
             .line(format_args!("push: {} came to exist meanwhile; that image is used, ours is dropped", put.content));
-        engine.discard(&built).await?;
+        if let Built::InEngine(built) = built {
+            built.discard().await?;
+        }
         return Ok(image);
     }
-    let pushed = engine.push(&built, put.say).await?;
+    let pushed = match built {
+        Built::Pushed(digest) => {
+            let manifest = put.registry.manifest(At::Digest(&digest)).await?;
+            let manifest = manifest.ok_or_else(|| StepError::ImageGone { repository: repository.clone(), digest })?;
+            put.registry.put_manifest(At::Tag(&put.content), &manifest).await?;
+            digest
+        }
+        Built::InEngine(built) => built.push(put.say).await?,
+    };
     let image = image::of_inputs(put.registry, &put.content, put.version.inputs)
         .await?
         .ok_or_else(|| StepError::TagMoved { repository: repository.clone(), tag: put.content.clone() })?;

@@ -136,17 +136,17 @@ fn an_engine_that_does_not_answer_is_named_by_its_address() {
         &put(json!({"host": "unix:///nowhere/docker.sock"})),
         "error: cannot reach the engine at unix:///nowhere/docker.sock\n\
          cause: No such file or directory (os error 2)\n\
-         hint: check `source.engine.host`: a Docker engine (20.10 or newer) must listen there, without TLS, and the worker must be allowed to connect\n",
+         hint: check `source.engine.host`: a BuildKit daemon or a Docker engine (20.10 or newer) must listen there, without TLS, and the worker must be allowed to connect\n",
     );
     ends_with(
         &put(json!({"host": "tcp://127.0.0.1:1"})),
         "error: cannot reach the engine at tcp://127.0.0.1:1\n\
          cause: Connection refused (os error 111)\n\
-         hint: check `source.engine.host`: a Docker engine (20.10 or newer) must listen there, without TLS, and the worker must be allowed to connect\n",
+         hint: check `source.engine.host`: a BuildKit daemon or a Docker engine (20.10 or newer) must listen there, without TLS, and the worker must be allowed to connect\n",
     );
     ends_with(
         &put(Value::Null),
         "error: there is no engine to build with: neither /var/run/docker.sock nor /run/buildkit/buildkitd.sock exists\n\
-         hint: give `source.engine.host`: tcp://host:port or unix:///path of a Docker engine; an engine inside the resource comes with a later release\n",
+         hint: give `source.engine.host`: tcp://host:port or unix:///path of a BuildKit daemon or a Docker engine; an engine inside the resource comes with a later release\n",
     );
 }

@@ -252,7 +252,7 @@ fn an_engine_that_does_not_trust_the_registry_is_told_how() {
     let registry = Registry::start(options);
     let project = Project::new("connect-trust");
     let _ = servers().engine();
-    // Engines skip verification for 127.0.0.0/8, so the registry is reached by the address of their bridge.
+    // Engines skip verification for 127.0.0.0/8, so the registry is reached by another address.
     let host = relay(&registry);
     let block = json!({"repository": format!("{host}/connect-trust"), "ca_certs": [registry.ca_certs()]});
     let source = project.source_with(&[("/registry", block)]);
@@ -275,11 +275,12 @@ fn an_engine_that_does_not_trust_the_registry_is_told_how() {
     cycle(&source);
 }
 
-/// Passes connections on to a registry, from the address of the engine's bridge. Its threads end with the process.
+/// Passes connections on to a registry, from an address that is not loopback. Its threads end with the process.
 #[track_caller]
 fn relay(registry: &Registry) -> String {
     let port = server::free_port();
-    let listener = std::net::TcpListener::bind((ADDRESS, port)).expect("the engine made its bridge");
+    let listener =
+        std::net::TcpListener::bind((ADDRESS, port)).expect("an engine was started, which makes the address");
     let target = registry.host();
     std::thread::spawn(move || {
         for client in listener.incoming().flatten() {

@@ -1,8 +1,10 @@
-//! What we believe about `docker-registry` 2.8.2, `dockerd` 20.10 and git servers: when one changes, a test tells us.
+//! What we believe about `docker-registry` 2.8.2, engines and git servers: when one changes, a test tells us.
 //!
 //! `docs/facts.md` names these tests.
 
 #![expect(clippy::disallowed_methods, reason = "git is called as a user calls it")]
+
+mod engines;
 
 use std::process::Command;
 
@@ -12,7 +14,7 @@ use crate::support::git::{self, GitServer, Passphrase, SshServer, file};
 use crate::support::image::{OCI_INDEX, OCI_MANIFEST};
 use crate::support::registry::{Access, Account, Deletion, Options, Registry, Transport};
 use crate::support::server::run;
-use crate::support::{engine, http, image, servers, temporary};
+use crate::support::{http, image, servers, temporary};
 
 /// A digest that no content has.
 const NO_DIGEST: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
@@ -168,17 +170,6 @@ fn a_registry_with_tokens_takes_a_push_with_the_tokens_of_its_server() {
     let tokens = registry.tokens().expect("it has a token server");
     assert_eq!(tokens.requests(), ["repository:base:pull,push"]);
     assert_eq!(http::get(&registry.url("base/tags/list")).status, 401);
-}
-
-#[test]
-fn the_engine_runs_commands_of_a_dockerfile_through_buildkit() {
-    let dockerfile = format!("FROM {}\nRUN mkdir /made && test $(id -u) = 0\n", servers().base_image());
-    let mut context = tar::Builder::new(Vec::new());
-    image::append(&mut context, tar::EntryType::Regular, "Dockerfile", 0o644, dockerfile.as_bytes());
-    let context = context.into_inner().expect("memory can be written to");
-    let url = engine().url("/build?version=2&t=facts-buildkit");
-    let answer = http::send("POST", &url, |request| request.header("content-type", "application/x-tar").body(context));
-    assert_eq!(engine().get("/images/facts-buildkit/json").status, 200, "{}", answer.text());
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! - [`servers`]: the plain registry, git server and engine that the tests of one binary share;
 //! - [`registry`]: `docker-registry`, plain or with passwords, tokens or TLS; [`tokens`], [`certificates`]: what those need;
 //! - [`git`]: repositories, their history and checkouts; git over HTTP and over SSH;
-//! - [`engine`]: `dockerd`; [`image`]: a base image made of busybox;
+//! - [`engine`]: Docker's engines and BuildKit; [`image`]: a base image made of busybox;
 //! - [`program`]: our programs, run as Concourse runs them;
 //! - [`proxy`]: stands between a program and a server, so that something can happen at any request;
 //! - [`http`]: one request, when a test wants to see an answer itself.
@@ -28,7 +28,7 @@ pub mod tokens;
 use std::path::Path;
 use std::sync::{LazyLock, OnceLock};
 
-use engine::Engine;
+use engine::{Engine, EngineKind};
 use git::GitServer;
 use registry::Registry;
 use tempfile::TempDir;
@@ -55,7 +55,7 @@ impl Servers {
         &self.git
     }
 
-    /// The only engine.
+    /// The engine of tests that need only one.
     pub fn engine(&self) -> &'static Engine {
         engine()
     }
@@ -76,10 +76,9 @@ pub fn servers() -> &'static Servers {
     &SERVERS
 }
 
-/// The engine that all tests of a binary share; started when it is first asked for.
+/// The engine of tests that need only one: Debian's own. [`engine::of`] has the others.
 pub fn engine() -> &'static Engine {
-    static ENGINE: LazyLock<Engine> = LazyLock::new(Engine::start);
-    &ENGINE
+    engine::of(EngineKind::Docker20)
 }
 
 /// A new directory in memory, removed when dropped. Other users may enter it.

@@ -143,6 +143,11 @@ impl Registry {
         self.certificates.as_ref().map(|certificates| certificates.authority.as_str())
     }
 
+    /// The same certificate in a file.
+    pub fn ca_file(&self) -> Option<std::path::PathBuf> {
+        self.certificates.as_ref().map(Certificates::authority_file)
+    }
+
     /// Its token server; none but for [`Access::Token`].
     pub fn tokens(&self) -> Option<&TokenServer> {
         self.tokens.as_ref()

@@ -59,6 +59,13 @@ impl Server {
         drop(self);
     }
 
+    /// Ends it at once and waits for that.
+    pub fn kill(&mut self) {
+        // It may have ended by itself; there is nothing more to do then.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     fn log_tail(&self) -> String {
         let log = self.log();
         let start = log.len().saturating_sub(LOG_TAIL);
@@ -69,9 +76,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself; there is nothing more to do then.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 

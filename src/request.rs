@@ -125,8 +125,8 @@ pub struct Source {
     pub registry: RegistrySource,
     /// How the image is made.
     pub build: BuildSource,
-    /// Who builds it; `None` looks for a socket of the machine.
-    pub engine: Option<EngineHost>,
+    /// Who builds it.
+    pub engine: EngineSource,
     /// Whether check announces a version only when its image is in the registry.
     pub announce: Announce,
 }
@@ -266,6 +266,24 @@ impl BuildSource {
     pub fn dockerfile(&self) -> GitPath {
         self.dockerfile.clone().unwrap_or_else(|| self.context.join(b"Dockerfile"))
     }
+}
+
+/// Who builds the image: `source.engine`.
+#[derive(Debug, Clone, Default)]
+pub struct EngineSource {
+    /// Where engines listen. Empty: a socket of the machine is looked for.
+    pub hosts: Vec<EngineHost>,
+    /// How those at `tcp://` are known, and how they know us; `None`: without TLS.
+    pub tls: Option<EngineTls>,
+}
+
+/// The certificates for engines at `tcp://`: `source.engine.tls`. Each is PEM.
+#[derive(Debug, Clone, Default)]
+pub struct EngineTls {
+    /// The authorities of the engines' certificates; `None`: those that the system trusts.
+    pub ca: Option<String>,
+    /// The certificate that we show, with the key of it.
+    pub client: Option<(String, Secret)>,
 }
 
 /// Where an engine listens: `source.engine.host`.

@@ -8,9 +8,9 @@ use serde_json::{Map, Value};
 
 use super::shape::{self, Key, Kind, ShapeError};
 use super::{
-    Announce, BuildSource, CheckRequest, CiSkip, Credentials, EngineHost, GetImage, GetParams, GetRequest, GetSource,
-    GitConfig, GitSource, PutParams, PutRequest, Rebuild, RegistrySource, RegistryTransport, RepositorySetting,
-    Request, RequestError, Source, Verify,
+    Announce, BuildSource, CheckRequest, CiSkip, Credentials, EngineHost, EngineSource, EngineTls, GetImage, GetParams,
+    GetRequest, GetSource, GitConfig, GitSource, PutParams, PutRequest, Rebuild, RegistrySource, RegistryTransport,
+    RepositorySetting, Request, RequestError, Source, Verify,
 };
 use crate::concourse::Version;
 use crate::decide::tags::check_prefix;
@@ -70,8 +70,10 @@ impl Source {
         let passwords = [&self.git.credentials, &self.registry.credentials];
         let passwords = passwords.into_iter().flatten().map(|credentials| &credentials.password);
         let keys = [&self.git.private_key, &self.git.private_key_passphrase].into_iter().flatten();
+        let engine = self.engine.tls.iter().filter_map(|tls| Some(&tls.client.as_ref()?.1));
         passwords
             .chain(keys)
+            .chain(engine)
             .chain(self.git.git_config.iter().filter(|one| one.may_be_secret()).map(|one| &one.value))
             .collect()
     }
@@ -118,7 +120,7 @@ impl Body {
                 &source.required_block("registry", "registry: {repository: registry.example.com/acme/app-ci}")?,
             )?,
             build: build(&source.block("build"))?,
-            engine: source.block("engine").text("host").map(|host| engine_host(&host)).transpose()?,
+            engine: engine(&source.block("engine"))?,
             announce: if source.flag("only_built") { Announce::OnlyBuilt } else { Announce::All },
         })
     }
@@ -359,10 +361,38 @@ fn refuse_build_variables(block: &Block, name: &str) -> Result<(), RequestError>
     Ok(())
 }
 
-fn engine_host(text: &str) -> Result<EngineHost, RequestError> {
+fn engine(block: &Block) -> Result<EngineSource, RequestError> {
+    let hosts = match block.map.get("host") {
+        Some(Value::Array(_)) => {
+            let texts = block.texts("host").unwrap_or_default();
+            let host = |(index, text): (usize, &String)| engine_host(&format!("{}[{index}]", block.key("host")), text);
+            texts.iter().enumerate().map(host).collect::<Result<Vec<_>, _>>()?
+        }
+        _ => block.text("host").map(|host| engine_host(&block.key("host"), &host)).transpose()?.into_iter().collect(),
+    };
+    let tls = block.map.contains_key("tls").then(|| block.block("tls")).map(|tls| {
+        let client = match (tls.text("cert"), tls.secret("key")) {
+            (Some(cert), Some(key)) => Some((cert, key)),
+            (None, None) => None,
+            (Some(_), None) => return Err(tls.half("cert", "key")),
+            (None, Some(_)) => return Err(tls.half("key", "cert")),
+        };
+        Ok(EngineTls { ca: tls.text("ca"), client })
+    });
+    let tls = tls.transpose()?;
+    if tls.is_some() && !hosts.iter().any(|host| matches!(host, EngineHost::Tcp { .. })) {
+        return Err(RequestError::Contradiction {
+            what: format!("`{}` is given, and no `{}` is tcp://", block.key("tls"), block.key("host")),
+            hint: "TLS is for engines at tcp://host:port; leave it out for a socket".to_owned(),
+        });
+    }
+    Ok(EngineSource { hosts, tls })
+}
+
+fn engine_host(key: &str, text: &str) -> Result<EngineHost, RequestError> {
     let refuse = |why: &str| {
         Err(RequestError::Value {
-            key: "source.engine.host".to_owned(),
+            key: key.to_owned(),
             source: BadName { what: "address", text: text.to_owned(), why: why.to_owned() },
         })
     };

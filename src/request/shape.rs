@@ -66,6 +66,7 @@ impl ShapeError {
                     Advice::Flag => format!("write it without quotes: {name} true"),
                     Advice::Count => format!("write a number of 1 or more, without quotes: {name} 1"),
                     Advice::Texts => format!("write a list, also for one: {name} [\"…\"]"),
+                    Advice::TextOrTexts => format!("write one text, or a list: {name} \"…\""),
                     Advice::TextMap => format!("write name and value as a block: {name} {{NAME: \"…\"}}"),
                     Advice::Block { keys } => format!("write a block: {name} {{{}}}", join_keys(keys)),
                     Advice::Blocks { keys } => format!("write a list of blocks: {name} [{{{}}}]", join_keys(keys)),
@@ -93,6 +94,8 @@ pub enum Advice {
     Count,
     /// As a list.
     Texts,
+    /// As one text or a list.
+    TextOrTexts,
     /// As names with values.
     TextMap,
     /// As a block.
@@ -120,6 +123,8 @@ pub enum Kind {
     Count,
     /// A list of texts.
     Texts,
+    /// A text, or a list of texts.
+    TextOrTexts,
     /// Texts by name.
     TextMap,
     /// A list of blocks.
@@ -275,7 +280,9 @@ static BUILD: &[Key] = &[
     later("target_name", "its name here is `source.build.target`"),
 ];
 
-static ENGINE: &[Key] = &[now("host", Kind::Text), later("tls", "give an engine without TLS: unix:// or tcp://")];
+static ENGINE: &[Key] = &[now("host", Kind::TextOrTexts), now("tls", Kind::Block(ENGINE_TLS))];
+
+static ENGINE_TLS: &[Key] = &[now("ca", Kind::Text), now("cert", Kind::Text), now("key", Kind::Secret)];
 
 /// What `in` reads besides `source` and `version`.
 pub static GET_PARAMS: &[Key] = &[
@@ -334,9 +341,9 @@ fn join(path: &str, name: &str) -> String {
 
 fn check_value(value: &mut Value, kind: Kind, at: &str) -> Result<(), ShapeError> {
     match (kind, value) {
-        (Kind::Text | Kind::Secret, Value::String(_)) | (Kind::Flag, Value::Bool(_)) => Ok(()),
+        (Kind::Text | Kind::Secret | Kind::TextOrTexts, Value::String(_)) | (Kind::Flag, Value::Bool(_)) => Ok(()),
         (Kind::Count, Value::Number(number)) if number.as_u64().is_some_and(|number| number > 0) => Ok(()),
-        (Kind::Texts, Value::Array(items)) => items
+        (Kind::Texts | Kind::TextOrTexts, Value::Array(items)) => items
             .iter_mut()
             .enumerate()
             .try_for_each(|(index, item)| check_value(item, Kind::Text, &format!("{at}[{index}]"))),
@@ -362,13 +369,14 @@ pub fn wrong_type(key: String, kind: Kind, value: &Value) -> ShapeError {
         Kind::Flag => Advice::Flag,
         Kind::Count => Advice::Count,
         Kind::Texts => Advice::Texts,
+        Kind::TextOrTexts => Advice::TextOrTexts,
         Kind::TextMap => Advice::TextMap,
         Kind::Blocks(keys) => Advice::Blocks { keys: usable_names(keys).collect() },
         Kind::Block(keys) => Advice::Block { keys: usable_names(keys).collect() },
     };
     // A text in the place of a block may be an address with a password, or a whole key.
     let show = match kind {
-        Kind::Text | Kind::Flag | Kind::Count | Kind::Texts => true,
+        Kind::Text | Kind::Flag | Kind::Count | Kind::Texts | Kind::TextOrTexts => true,
         Kind::Secret | Kind::TextMap | Kind::Blocks(_) | Kind::Block(_) => false,
     };
     ShapeError::WrongType { key, wanted: wanted(kind), found: found(value, show), advice }
@@ -380,6 +388,7 @@ fn wanted(kind: Kind) -> &'static str {
         Kind::Flag => "true or false",
         Kind::Count => "a whole number, 1 or more",
         Kind::Texts => "a list of texts",
+        Kind::TextOrTexts => "a text or a list of texts",
         Kind::TextMap => "a block of texts",
         Kind::Blocks(_) => "a list of blocks",
         Kind::Block(_) => "a block",

@@ -368,6 +368,26 @@ fn check_refuses_what_it_cannot_serve_and_says_what_to_write() {
              cause: address \"tcp://builder\" has no host and port behind tcp://\n",
         ),
         (
+            with(&json!({"engine": {"host": ["tcp://a:1", "tcp://b"]}})),
+            "error: `source.engine.host[1]` is not usable\n\
+             cause: address \"tcp://b\" has no host and port behind tcp://\n",
+        ),
+        (
+            with(&json!({"engine": {"host": 1234}})),
+            "error: `source.engine.host` must be a text or a list of texts, but it is the number 1234\n\
+             hint: write one text, or a list: host: \"…\"\n",
+        ),
+        (
+            with(&json!({"engine": {"host": "unix:///run/docker.sock", "tls": {"ca": "x"}}})),
+            "error: `source.engine.tls` is given, and no `source.engine.host` is tcp://\n\
+             hint: TLS is for engines at tcp://host:port; leave it out for a socket\n",
+        ),
+        (
+            with(&json!({"engine": {"host": "tcp://a:1", "tls": {"cert": "x"}}})),
+            "error: `source.engine.tls.cert` is given without `source.engine.tls.key`\n\
+             hint: give both, or neither\n",
+        ),
+        (
             with(&json!({"engine": {"host": "unix://run/docker.sock"}})),
             "error: `source.engine.host` is not usable\n\
              cause: address \"unix://run/docker.sock\" has no absolute path behind unix://\n",

@@ -7,6 +7,7 @@
 
 mod check;
 mod connections;
+mod engines;
 mod errors;
 mod facts;
 mod get;

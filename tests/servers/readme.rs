@@ -110,7 +110,14 @@ fn usable(keys: &'static [Key], path: &str) -> BTreeSet<String> {
         match kind {
             Kind::Block(keys) => all.append(&mut usable(keys, &format!("{path}."))),
             // Its row says what is in it.
-            Kind::Blocks(_) | Kind::Text | Kind::Secret | Kind::Flag | Kind::Count | Kind::Texts | Kind::TextMap => {
+            Kind::Blocks(_)
+            | Kind::Text
+            | Kind::Secret
+            | Kind::Flag
+            | Kind::Count
+            | Kind::Texts
+            | Kind::TextOrTexts
+            | Kind::TextMap => {
                 all.insert(path);
             }
         }

@@ -14,6 +14,15 @@ pub enum EngineError {
         /// Where engines listen by default.
         sockets: [&'static str; 2],
     },
+    /// A certificate or a key for the engine cannot be used.
+    #[error("`{key}` is not usable")]
+    Certificate {
+        /// The key as the user wrote it, with its blocks.
+        key: String,
+        /// Why.
+        #[source]
+        source: Cause,
+    },
     /// It does not answer, or not as an engine does.
     #[error("cannot reach the engine at {address}")]
     Unreachable {
@@ -238,8 +247,9 @@ impl EngineError {
             Self::NoEngine { .. } => {
                 "give `source.engine.host`: tcp://host:port or unix:///path of a BuildKit daemon or a Docker engine; an engine inside the resource comes with a later release"
             }
+            Self::Certificate { .. } => "write the whole PEM text there, with its BEGIN and END lines",
             Self::Unreachable { .. } => {
-                "check `source.engine.host`: a BuildKit daemon or a Docker engine (20.10 or newer) must listen there, without TLS, and the worker must be allowed to connect"
+                "check `source.engine.host`: a BuildKit daemon or a Docker engine (20.10 or newer) must listen there, with TLS exactly when `source.engine.tls` is given, and the worker must be allowed to connect"
             }
             Self::Lost { .. } => {
                 "see whether the engine was stopped or ran out of memory; running the step again is safe"

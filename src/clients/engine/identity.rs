@@ -65,25 +65,36 @@ impl Identity {
 
 /// Finds out what is at an address, and how it is spoken to.
 pub(super) async fn introduce(dialer: Arc<Dialer>) -> Result<(Transport, Identity), EngineError> {
-    let address = dialer.address().to_string();
-    let unreachable = |source: Cause| EngineError::Unreachable { address: address.clone(), source };
+    let unreachable = |source: Cause| EngineError::Unreachable { address: dialer.address().to_string(), source };
     // Nothing there, or nobody let in: no other way will help.
-    dialer.dial().await.map_err(|error| unreachable(error.into()))?;
-    let native = Transport::new(dialer.clone(), Wire::Native);
-    if let Ok(workers) = native.workers().await {
-        let worker = Worker::of(workers);
-        let name = match &worker.version {
-            Some(version) => format!("BuildKit {version}"),
-            None => "BuildKit of an unknown version".to_owned(),
-        };
-        return Ok((native, worker.identity(name, Leaves::InTheSolve)));
-    }
-    let (docker, version) = docker(&dialer).await.map_err(unreachable)?;
-    let upgrades = Transport::new(dialer.clone(), Wire::Upgrades);
-    let workers = upgrades.workers().await.map_err(|status| unreachable(innermost(&status)))?;
-    let worker = Worker::of(workers);
+    dialer.probe().await.map_err(|error| unreachable(error.into()))?;
+    let native = match as_buildkit(&dialer).await {
+        Ok(found) => return Ok(found),
+        Err(error) => error,
+    };
+    as_docker(&dialer).await.map_err(|docker| {
+        // With TLS, an engine that speaks gRPC refuses HTTP before it says what it dislikes in us.
+        let refuses_http = docker.to_string().contains("NoApplicationProtocol");
+        unreachable(if refuses_http { native } else { docker })
+    })
+}
+
+async fn as_buildkit(dialer: &Arc<Dialer>) -> Result<(Transport, Identity), Cause> {
+    let transport = Transport::new(dialer.clone(), Wire::Native);
+    let worker = Worker::of(transport.workers().await.map_err(|status| innermost(&status))?);
+    let name = match &worker.version {
+        Some(version) => format!("BuildKit {version}"),
+        None => "BuildKit of an unknown version".to_owned(),
+    };
+    Ok((transport, worker.identity(name, Leaves::InTheSolve)))
+}
+
+async fn as_docker(dialer: &Arc<Dialer>) -> Result<(Transport, Identity), Cause> {
+    let (docker, version) = docker(dialer).await?;
+    let transport = Transport::new(dialer.clone(), Wire::Upgrades);
+    let worker = Worker::of(transport.workers().await.map_err(|status| innermost(&status))?);
     let leaves = if worker.snapshotter.is_some() { Leaves::InTheSolve } else { Leaves::ByAPush(docker) };
-    Ok((upgrades, worker.identity(format!("Docker engine {version}"), leaves)))
+    Ok((transport, worker.identity(format!("Docker engine {version}"), leaves)))
 }
 
 /// What is used of the first worker; engines have one.

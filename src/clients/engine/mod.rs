@@ -13,6 +13,7 @@ mod push;
 mod request;
 mod select;
 mod session;
+mod tls;
 mod transport;
 mod words;
 
@@ -32,12 +33,14 @@ pub use error::{Cause, EngineError, Refusal};
 pub use push::InEngine;
 
 use crate::clients::context::Context;
+use crate::decide::builders;
 use crate::names::Digest;
-use crate::request::{Credentials, EngineHost, RegistryTransport};
+use crate::request::{Credentials, EngineHost, EngineSource, RegistryTransport};
 use crate::say::{Say, size};
 use filesync::Files;
 use identity::{Identity, Leaves};
 use progress::Progress;
+use tls::Unusable;
 use transport::{Address, Dialer, Transport};
 use words::{Failed, innermost};
 
@@ -94,17 +97,38 @@ pub enum Built {
 }
 
 impl Engine {
-    /// Connects to the given engine; with `None`, to the first socket of the machine that exists.
+    /// Connects to the engine that builds this image: the first of its order that answers. Without hosts in the source, to
+    /// the first socket of the machine that exists.
     ///
     /// # Errors
     ///
-    /// There is none, or it does not answer.
-    pub async fn connect(host: Option<&EngineHost>) -> Result<Self, EngineError> {
-        let socket = || SOCKETS.iter().find(|socket| Path::new(socket).exists());
-        let host = host.cloned().or_else(|| socket().map(|socket| EngineHost::Unix(socket.into())));
-        let host = host.ok_or(EngineError::NoEngine { sockets: SOCKETS })?;
-        let (transport, identity) = identity::introduce(Arc::new(Dialer::new(Address(host)))).await?;
-        Ok(Self { transport, identity })
+    /// There is none, or none answers: the error is that of the first one, the others are said.
+    pub async fn connect(source: &EngineSource, image: &str, say: &Say) -> Result<Self, EngineError> {
+        let mut hosts = source.hosts.clone();
+        if hosts.is_empty() {
+            hosts.extend(
+                SOCKETS.iter().find(|socket| Path::new(socket).exists()).map(|socket| EngineHost::Unix(socket.into())),
+            );
+        }
+        let name = |host: &EngineHost| Address(host.clone()).to_string();
+        let mut first = None;
+        for host in builders::in_order(hosts, name, image) {
+            let address = Address(host);
+            let shown = address.to_string();
+            let dialer = Dialer::new(address, source.tls.as_ref()).map_err(|Unusable { key, why }| {
+                EngineError::Certificate { key: format!("source.engine.tls.{key}"), source: why }
+            })?;
+            match identity::introduce(Arc::new(dialer)).await {
+                Ok((transport, identity)) => return Ok(Self { transport, identity }),
+                Err(error) if source.hosts.len() < 2 => return Err(error),
+                Err(error) => {
+                    let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                    say.line(format_args!("engine: {shown} does not answer ({cause}); trying the next"));
+                    first.get_or_insert(error);
+                }
+            }
+        }
+        Err(first.unwrap_or(EngineError::NoEngine { sockets: SOCKETS }))
     }
 
     /// What it is and where, such as `BuildKit 0.33.1 at tcp://builder:1234, for linux/amd64, snapshotter overlayfs`.

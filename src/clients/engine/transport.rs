@@ -12,15 +12,18 @@ use hyper::header::{CONNECTION, HOST, HeaderValue, UPGRADE};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use rustix::net::sockopt;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, DuplexStream};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
 use tokio_stream::StreamExt as _;
 use tokio_util::io::ReaderStream;
 use tonic::metadata::{MetadataKey, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 
-use crate::request::EngineHost;
+use super::tls::{self, Unusable};
+use crate::request::{EngineHost, EngineTls};
 
 /// How long a connection may take until it stands.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -64,15 +67,42 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 pub(super) type Connection = Box<dyn Stream>;
 
 /// Makes connections to one engine.
-#[derive(Debug)]
 pub(super) struct Dialer {
     address: Address,
+    tls: Option<Tls>,
+}
+
+/// How TLS is spoken, by what is spoken in it.
+struct Tls {
+    grpc: TlsConnector,
+    http: TlsConnector,
+}
+
+/// What is spoken on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Speaks {
+    /// gRPC from the first byte.
+    Grpc,
+    /// HTTP/1.1.
+    Http,
 }
 
 impl Dialer {
-    /// For an engine at this address. Nothing is connected yet.
-    pub(super) fn new(address: Address) -> Self {
-        Self { address }
+    /// For an engine at this address; `tls` is for those at `tcp://`. Nothing is connected yet.
+    ///
+    /// # Errors
+    ///
+    /// A text of `tls` is no certificate or no key.
+    pub(super) fn new(address: Address, tls: Option<&EngineTls>) -> Result<Self, Unusable> {
+        let tls = match (&address.0, tls) {
+            (EngineHost::Tcp { .. }, Some(tls)) => Some(Tls {
+                // An engine may choose what it speaks by what it is offered, so it is offered one.
+                grpc: tls::settings(tls, b"h2")?.into(),
+                http: tls::settings(tls, b"http/1.1")?.into(),
+            }),
+            (EngineHost::Tcp { .. } | EngineHost::Unix(_), _) => None,
+        };
+        Ok(Self { address, tls })
     }
 
     /// Where the engine is.
@@ -80,16 +110,33 @@ impl Dialer {
         &self.address
     }
 
-    /// Connects.
-    pub(super) async fn dial(&self) -> io::Result<Connection> {
-        let connected = async {
-            Ok::<Connection, io::Error>(match &self.address.0 {
-                EngineHost::Unix(socket) => Box::new(UnixStream::connect(socket).await?),
-                EngineHost::Tcp { host, port } => Box::new(tcp(host, *port).await?),
+    /// Finds out why nothing can be reached here, if so.
+    pub(super) async fn probe(&self) -> io::Result<()> {
+        in_time(async {
+            match &self.address.0 {
+                EngineHost::Unix(socket) => UnixStream::connect(socket).await.map(drop),
+                EngineHost::Tcp { host, port } => tcp(host, *port).await.map(drop),
+            }
+        })
+        .await
+    }
+
+    async fn dial(&self, speaks: Speaks) -> io::Result<Connection> {
+        in_time(async {
+            Ok::<Connection, io::Error>(match (&self.address.0, &self.tls) {
+                (EngineHost::Unix(socket), _) => Box::new(UnixStream::connect(socket).await?),
+                (EngineHost::Tcp { host, port }, None) => Box::new(tcp(host, *port).await?),
+                (EngineHost::Tcp { host, port }, Some(tls)) => {
+                    let connector = match speaks {
+                        Speaks::Grpc => &tls.grpc,
+                        Speaks::Http => &tls.http,
+                    };
+                    let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
+                    Box::new(connector.connect(name, tcp(host, *port).await?).await?)
+                }
             })
-        };
-        let late = |_| io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {} s", CONNECT.as_secs()));
-        tokio::time::timeout(CONNECT, connected).await.map_err(late)?
+        })
+        .await
     }
 
     /// Sends one request of the engine's own API, on a connection of its own.
@@ -99,7 +146,7 @@ impl Dialer {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (mut sender, connection) =
-            http1::handshake(TokioIo::new(self.dial().await?)).await.map_err(io::Error::other)?;
+            http1::handshake(TokioIo::new(self.dial(Speaks::Http).await?)).await.map_err(io::Error::other)?;
         // It ends with the answer, or with the upgrade, which takes the stream over.
         tokio::spawn(connection.with_upgrades());
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
@@ -125,6 +172,11 @@ impl Dialer {
     }
 }
 
+async fn in_time<T>(connecting: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let late = |_| io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {} s", CONNECT.as_secs()));
+    tokio::time::timeout(CONNECT, connecting).await.map_err(late)?
+}
+
 /// A connection by TCP that notices when the other side is gone.
 async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
     let stream = TcpStream::connect((host, port)).await?;
@@ -146,7 +198,7 @@ pub(super) enum Wire {
 }
 
 /// A way to the BuildKit API of one engine.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Transport {
     dialer: Arc<Dialer>,
     wire: Wire,
@@ -170,7 +222,7 @@ impl Transport {
             let dialer = dialer.clone();
             async move {
                 let connection = match wire {
-                    Wire::Native => dialer.dial().await,
+                    Wire::Native => dialer.dial(Speaks::Grpc).await,
                     Wire::Upgrades => dialer.upgrade("/grpc", &Vec::new()).await,
                 };
                 connection.map(TokioIo::new)

@@ -29,7 +29,14 @@ pub async fn build(
     commit: &CommitFacts,
     work: &Path,
 ) -> Result<Image, Error> {
-    let engine = Engine::connect(put.source.engine.as_ref()).await?;
+    let image = format!(
+        "{} {} {} {}",
+        put.registry.repository(),
+        put.recipe.dockerfile,
+        put.recipe.target.as_deref().unwrap_or_default(),
+        put.recipe.platform
+    );
+    let engine = Engine::connect(&put.source.engine, &image, put.say).await?;
     put.say.line(format_args!("engine: {}", engine.describe()));
     let root = match &put.subject.checkout {
         Some(checkout) => checkout.root().to_owned(),

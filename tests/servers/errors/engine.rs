@@ -136,13 +136,13 @@ fn an_engine_that_does_not_answer_is_named_by_its_address() {
         &put(json!({"host": "unix:///nowhere/docker.sock"})),
         "error: cannot reach the engine at unix:///nowhere/docker.sock\n\
          cause: No such file or directory (os error 2)\n\
-         hint: check `source.engine.host`: a BuildKit daemon or a Docker engine (20.10 or newer) must listen there, without TLS, and the worker must be allowed to connect\n",
+         hint: check `source.engine.host`: a BuildKit daemon or a Docker engine (20.10 or newer) must listen there, with TLS exactly when `source.engine.tls` is given, and the worker must be allowed to connect\n",
     );
     ends_with(
         &put(json!({"host": "tcp://127.0.0.1:1"})),
         "error: cannot reach the engine at tcp://127.0.0.1:1\n\
          cause: Connection refused (os error 111)\n\
-         hint: check `source.engine.host`: a BuildKit daemon or a Docker engine (20.10 or newer) must listen there, without TLS, and the worker must be allowed to connect\n",
+         hint: check `source.engine.host`: a BuildKit daemon or a Docker engine (20.10 or newer) must listen there, with TLS exactly when `source.engine.tls` is given, and the worker must be allowed to connect\n",
     );
     ends_with(
         &put(Value::Null),

@@ -614,6 +614,50 @@ impl FromStr for Repository {
     }
 }
 
+/// A registry, as it stands before the name of a repository: `registry.example.com` or `registry.example.com:5000`.
+///
+/// Docker Hub has several hosts and one name: `docker.io`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RegistryHost(String);
+
+impl RegistryHost {
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it is Docker Hub.
+    pub fn is_docker_hub(&self) -> bool {
+        self.0 == DOCKER_HUB
+    }
+}
+
+impl fmt::Display for RegistryHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for RegistryHost {
+    type Err = BadName;
+
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        // What stands before '@' may be a user with a password.
+        let shown = text.rsplit('@').next().unwrap_or_default();
+        if text.contains("://") {
+            return bad("registry", shown, "is a URL; give host[:port] alone, such as registry.example.com");
+        }
+        if text.contains('/') {
+            return bad("registry", shown, "has a path; give host[:port] alone, such as registry.example.com");
+        }
+        if !is_host_and_port(text) {
+            return bad("registry", shown, "is not host[:port]");
+        }
+        let hub = matches!(text, "index.docker.io" | "registry-1.docker.io");
+        Ok(Self(if hub { DOCKER_HUB } else { text }.to_owned()))
+    }
+}
+
 /// The registry of names without a host.
 const DOCKER_HUB: &str = "docker.io";
 

@@ -3,7 +3,9 @@
 //! Every key has a row in [`shape`]: a key without one is refused with the nearest known key, a key that a
 //! later release brings is refused by name, and a value of another type is refused with what to write instead.
 
+pub mod docker_config;
 mod read;
+mod registries;
 pub mod shape;
 #[cfg(test)]
 mod tests;
@@ -13,8 +15,9 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use crate::concourse::Version;
-use crate::names::{BadName, Branch, GitPath, GitUrl, Repository, Secret};
+use crate::names::{BadName, Branch, GitPath, GitUrl, RegistryHost, Repository, Secret};
 
+pub use docker_config::DockerConfigError;
 pub use shape::ShapeError;
 
 /// Why the JSON on stdin is not a request that we can serve.
@@ -38,6 +41,9 @@ pub enum RequestError {
         #[source]
         source: BadName,
     },
+    /// `source.docker_config_json` gives no credentials.
+    #[error("`source.docker_config_json` is not usable")]
+    DockerConfig(#[source] DockerConfigError),
     /// Two keys that cannot be given together, or one that needs another.
     #[error("{what}")]
     Contradiction {
@@ -65,6 +71,7 @@ impl RequestError {
             }
             Self::Shape(error) => error.hint(),
             Self::Value { .. } => None,
+            Self::DockerConfig(error) => Some(error.hint().to_owned()),
             Self::Contradiction { hint, .. } => Some(hint.clone()),
             Self::NoDirectory => Some(
                 "Concourse gives `in` the directory to fill and `out` the one with the artifacts; do the same by hand"
@@ -123,6 +130,8 @@ pub struct Source {
     pub git: GitSource,
     /// Where the image goes.
     pub registry: RegistrySource,
+    /// Further registries, for `FROM` and `COPY --from`: those of `registries`, and those of `docker_config_json`.
+    pub registries: Vec<FurtherRegistry>,
     /// How the image is made.
     pub build: BuildSource,
     /// Who builds it.
@@ -170,7 +179,7 @@ pub struct GitSource {
 }
 
 /// A user and its password.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credentials {
     /// The user.
     pub username: String,
@@ -220,6 +229,19 @@ pub struct RegistrySource {
     pub ca_certs: Vec<String>,
 }
 
+/// A registry besides the image's own.
+#[derive(Debug, Clone)]
+pub struct FurtherRegistry {
+    /// The registry.
+    pub host: RegistryHost,
+    /// Who asks.
+    pub credentials: Option<Credentials>,
+    /// How it is reached. An engine that runs elsewhere has its own settings for that.
+    pub transport: RegistryTransport,
+    /// Certificates (PEM) that are trusted besides the system's.
+    pub ca_certs: Vec<String>,
+}
+
 /// The repository as the user wrote it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RepositorySetting {
@@ -227,6 +249,19 @@ pub enum RepositorySetting {
     Whole(Repository),
     /// It ends in `/`: `NAME` of `image.details` is its last part. Without the slash here.
     Beginning(String),
+}
+
+impl RepositorySetting {
+    /// The registry of the repository.
+    pub fn host(&self) -> RegistryHost {
+        let host = match self {
+            Self::Whole(repository) => repository.registry().parse(),
+            Self::Beginning(beginning) => {
+                format!("{beginning}/name").parse::<Repository>().and_then(|repository| repository.registry().parse())
+            }
+        };
+        host.expect("it was checked when the request was read")
+    }
 }
 
 /// How a registry is reached.

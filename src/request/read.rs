@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde_json::{Map, Value};
 
+use super::registries;
 use super::shape::{self, Key, Kind, ShapeError};
 use super::{
     Announce, BuildSource, CheckRequest, CiSkip, Credentials, EngineHost, EngineSource, EngineTls, GetImage, GetParams,
@@ -65,6 +66,14 @@ impl Source {
         Body(Map::from_iter([("source".to_owned(), source)])).source()
     }
 
+    /// Every login for a registry, by its host: at most one for each.
+    pub fn logins(&self) -> Vec<(String, Credentials)> {
+        let own = self.registry.repository.host();
+        let further = self.registries.iter().filter(|one| one.host != own);
+        let further = further.filter_map(|one| Some((one.host.to_string(), one.credentials.clone()?)));
+        self.registry.credentials.iter().map(|login| (own.to_string(), login.clone())).chain(further).collect()
+    }
+
     /// Every secret in it.
     pub fn secrets(&self) -> Vec<&Secret> {
         let passwords = [&self.git.credentials, &self.registry.credentials];
@@ -72,6 +81,7 @@ impl Source {
         let keys = [&self.git.private_key, &self.git.private_key_passphrase].into_iter().flatten();
         let engine = self.engine.tls.iter().filter_map(|tls| Some(&tls.client.as_ref()?.1));
         passwords
+            .chain(self.registries.iter().filter_map(|one| one.credentials.as_ref().map(|login| &login.password)))
             .chain(keys)
             .chain(engine)
             .chain(self.git.git_config.iter().filter(|one| one.may_be_secret()).map(|one| &one.value))
@@ -114,11 +124,14 @@ impl Body {
 
     fn source(&mut self) -> Result<Source, RequestError> {
         let source = self.block("source", shape::SOURCE)?;
+        let git = git(&source.required_block("git", "git: {uri: https://git.example.com/acme/app.git}")?)?;
+        let mut registry =
+            registry(&source.required_block("registry", "registry: {repository: registry.example.com/acme/app-ci}")?)?;
+        let registries = registries::read(&source, &mut registry)?;
         Ok(Source {
-            git: git(&source.required_block("git", "git: {uri: https://git.example.com/acme/app.git}")?)?,
-            registry: registry(
-                &source.required_block("registry", "registry: {repository: registry.example.com/acme/app-ci}")?,
-            )?,
+            git,
+            registry,
+            registries,
             build: build(&source.block("build"))?,
             engine: engine(&source.block("engine"))?,
             announce: if source.flag("only_built") { Announce::OnlyBuilt } else { Announce::All },
@@ -139,41 +152,41 @@ impl Body {
 }
 
 /// A block whose keys and types are right.
-struct Block {
+pub(super) struct Block {
     path: String,
     map: Map<String, Value>,
 }
 
 impl Block {
-    fn key(&self, name: &str) -> String {
+    pub(super) fn key(&self, name: &str) -> String {
         format!("{}.{name}", self.path)
     }
 
-    fn text(&self, name: &str) -> Option<String> {
+    pub(super) fn text(&self, name: &str) -> Option<String> {
         self.map.get(name)?.as_str().map(str::to_owned)
     }
 
-    fn secret(&self, name: &str) -> Option<Secret> {
+    pub(super) fn secret(&self, name: &str) -> Option<Secret> {
         self.text(name).map(Secret::new)
     }
 
-    fn required_text(&self, name: &str, example: &'static str) -> Result<String, RequestError> {
+    pub(super) fn required_text(&self, name: &str, example: &'static str) -> Result<String, RequestError> {
         self.text(name).ok_or_else(|| ShapeError::Missing { key: self.key(name), example }.into())
     }
 
-    fn parsed<T: FromStr<Err = BadName>>(&self, name: &str) -> Result<Option<T>, RequestError> {
+    pub(super) fn parsed<T: FromStr<Err = BadName>>(&self, name: &str) -> Result<Option<T>, RequestError> {
         self.text(name).map(|text| text.parse().map_err(|source| self.refuse(name, source))).transpose()
     }
 
-    fn refuse(&self, name: &str, source: BadName) -> RequestError {
+    pub(super) fn refuse(&self, name: &str, source: BadName) -> RequestError {
         RequestError::Value { key: self.key(name), source }
     }
 
-    fn flag(&self, name: &str) -> bool {
+    pub(super) fn flag(&self, name: &str) -> bool {
         self.map.get(name).and_then(Value::as_bool).unwrap_or(false)
     }
 
-    fn texts(&self, name: &str) -> Option<Vec<String>> {
+    pub(super) fn texts(&self, name: &str) -> Option<Vec<String>> {
         let items = self.map.get(name)?.as_array()?;
         Some(items.iter().filter_map(Value::as_str).map(str::to_owned).collect())
     }
@@ -189,6 +202,16 @@ impl Block {
         Block { path: self.key(name), map }
     }
 
+    /// The blocks of a list; an absent one is empty.
+    pub(super) fn blocks(&self, name: &str) -> Vec<Block> {
+        let items = self.map.get(name).and_then(Value::as_array).into_iter().flatten().enumerate();
+        let block = |(index, item): (usize, &Value)| Block {
+            path: format!("{}[{index}]", self.key(name)),
+            map: item.as_object().cloned().unwrap_or_default(),
+        };
+        items.map(block).collect()
+    }
+
     fn required_block(&self, name: &str, example: &'static str) -> Result<Block, RequestError> {
         if !self.map.contains_key(name) {
             return Err(ShapeError::Missing { key: self.key(name), example }.into());
@@ -196,7 +219,7 @@ impl Block {
         Ok(self.block(name))
     }
 
-    fn credentials(&self) -> Result<Option<Credentials>, RequestError> {
+    pub(super) fn credentials(&self) -> Result<Option<Credentials>, RequestError> {
         match (self.text("username"), self.secret("password")) {
             (None, None) => Ok(None),
             // What a credential manager gives for "none" is an empty text.
@@ -268,12 +291,7 @@ fn git(block: &Block) -> Result<GitSource, RequestError> {
         }
         (given, in_uri) => given.or(in_uri),
     };
-    let git_config = block.map.get("git_config").and_then(Value::as_array).into_iter().flatten();
-    let git_config = git_config.enumerate().map(|(index, item)| {
-        let item = Block {
-            path: format!("{}[{index}]", block.key("git_config")),
-            map: item.as_object().cloned().unwrap_or_default(),
-        };
+    let git_config = block.blocks("git_config").into_iter().map(|item| {
         Ok(GitConfig {
             name: item.required_text("name", "name: http.version")?,
             value: Secret::new(item.required_text("value", "value: HTTP/1.1")?),

@@ -170,10 +170,11 @@ pub static VERSION: &[Key] = &[now("ref", Kind::Text), now("inputs", Kind::Text)
 pub static SOURCE: &[Key] = &[
     now("git", Kind::Block(GIT)),
     now("registry", Kind::Block(REGISTRY)),
+    now("registries", Kind::Blocks(REGISTRIES)),
+    now("docker_config_json", Kind::Secret),
     now("build", Kind::Block(BUILD)),
     now("engine", Kind::Block(ENGINE)),
     now("only_built", Kind::Flag),
-    later("registries", "only the credentials of `source.registry` reach the build yet"),
     later("follow_bases", "to build with newer base images, change `source.build.epoch`"),
     later("reap", "the rules of the reaper are flags of `git-image reap`"),
 ];
@@ -248,6 +249,16 @@ static REGISTRY: &[Key] = &[
     later("azure_client_id", CLOUD),
     later("azure_tenant_id", CLOUD),
     later("azure_environment", CLOUD),
+];
+
+static REGISTRIES: &[Key] = &[
+    now("host", Kind::Text),
+    now("username", Kind::Text),
+    now("password", Kind::Secret),
+    now("insecure", Kind::Flag),
+    now("ca_certs", Kind::Texts),
+    later("registry", "its name here is `host`: host[:port] of the registry"),
+    later("repository", "credentials are for a whole registry: give its `host`"),
 ];
 
 static BUILD: &[Key] = &[

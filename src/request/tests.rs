@@ -162,3 +162,49 @@ fn what_is_wrong_with_a_repository_is_told() {
         assert_eq!(repository.parse::<Repository>().expect_err("it is refused").why, why, "{repository}");
     }
 }
+
+#[test]
+fn each_registry_has_one_login_wherever_it_is_given() {
+    let logins = |more: &str| {
+        let source = format!(
+            r#"{{"git": {{"uri": "https://git.example.com/a/b"}}, "registry": {{"repository": "r.example/a"{more}"#
+        );
+        let source = Source::parse(source.as_bytes()).expect("it is a source");
+        let line = |(host, login): (String, Credentials)| format!("{host} {}", login.username);
+        let own = source.registry.credentials.as_ref().map(|login| login.username.clone()).unwrap_or_default();
+        (own, source.logins().into_iter().map(line).collect::<Vec<_>>().join(", "))
+    };
+    let config = r#", "docker_config_json": "{\"auths\": {\"https://index.docker.io/v1/\": {\"auth\": \"aHViOnA=\"}, \"r.example\": {\"auth\": \"Y29uZmlnOnA=\"}}}"}"#;
+    for (more, own, all) in [
+        ("}}".to_owned(), "", ""),
+        (r#", "username": "own", "password": "p"}}"#.to_owned(), "own", "r.example own"),
+        (
+            r#"}, "registries": [{"host": "s.example", "username": "s", "password": "p"}, {"host": "t.example"}]}"#
+                .to_owned(),
+            "",
+            "s.example s",
+        ),
+        (
+            r#"}, "registries": [{"host": "r.example", "username": "list", "password": "p"}]}"#.to_owned(),
+            "list",
+            "r.example list",
+        ),
+        (format!("}}{config}"), "config", "r.example config, docker.io hub"),
+        (format!(r#", "username": "config", "password": "p"}}{config}"#), "config", "r.example config, docker.io hub"),
+    ] {
+        assert_eq!(logins(&more), (own.to_owned(), all.to_owned()), "{more}");
+    }
+}
+
+#[test]
+fn the_passwords_of_further_registries_are_secrets() {
+    let text = with_git("").replacen(
+        r#""git""#,
+        r#""registries": [{"host": "r.example", "username": "u", "password": "hunter2"}], "docker_config_json": "{\"auths\": {\"s.example\": {\"auth\": \"YWRhOmh1bnRlcjM=\"}}}", "git""#,
+        1,
+    );
+    let request = CheckRequest::parse(text.as_bytes()).expect("it is a request");
+    let secrets: Vec<&str> = request.secrets().into_iter().map(Secret::open).collect();
+    assert_eq!(secrets, ["hunter2", "hunter3"]);
+    assert!(!format!("{request:?}").contains("hunter"));
+}

@@ -120,7 +120,7 @@ fn check_refuses_what_it_cannot_serve_and_says_what_to_write() {
         (
             r#"{"source": "https://git.example.com/acme/app.git"}"#.to_owned(),
             "error: `source` must be a block, but it is a text\n\
-             hint: write a block: source: {git: …, registry: …, build: …, engine: …, only_built: …}\n",
+             hint: write a block: source: {git: …, registry: …, registries: …, docker_config_json: …, build: …, engine: …, only_built: …}\n",
         ),
         (
             "{}".to_owned(),
@@ -170,7 +170,7 @@ fn check_refuses_what_it_cannot_serve_and_says_what_to_write() {
         (
             with(&json!({"something": {}})),
             "error: `source.something` is not a key of git-image\n\
-             hint: known here: git, registry, build, engine, only_built\n",
+             hint: known here: git, registry, registries, docker_config_json, build, engine, only_built\n",
         ),
         (
             with(&json!({"git": {"branch": 1.1}})),
@@ -276,6 +276,86 @@ fn check_refuses_what_it_cannot_serve_and_says_what_to_write() {
             with(&json!({"registry": {"username": "u"}})),
             "error: `source.registry.username` is given without `source.registry.password`\n\
              hint: give both, or neither\n",
+        ),
+        (
+            with(&json!({"registries": {"host": "r.example"}})),
+            "error: `source.registries` must be a list of blocks, but it is a block\n\
+             hint: write a list of blocks: registries: [{host: …, username: …, password: …, insecure: …, ca_certs: …}]\n",
+        ),
+        (
+            with(&json!({"registries": [{"registry": "r.example", "username": "u", "password": "p"}]})),
+            "error: `source.registries[0].registry` is not supported by this release\n\
+             hint: its name here is `host`: host[:port] of the registry\n",
+        ),
+        (
+            with(&json!({"registries": [{"username": "u", "password": "p"}]})),
+            "error: `source.registries[0].host` is missing\n\
+             hint: for example host: registry.example.com\n",
+        ),
+        (
+            with(&json!({"registries": [{"host": "https://ada:pw@r.example"}]})),
+            "error: `source.registries[0].host` is not usable\n\
+             cause: registry \"r.example\" is a URL; give host[:port] alone, such as registry.example.com\n",
+        ),
+        (
+            with(&json!({"registries": [{"host": "r.example/acme"}]})),
+            "error: `source.registries[0].host` is not usable\n\
+             cause: registry \"r.example/acme\" has a path; give host[:port] alone, such as registry.example.com\n",
+        ),
+        (
+            with(&json!({"registries": [{"host": "r.example", "username": "u"}]})),
+            "error: `source.registries[0].username` is given without `source.registries[0].password`\n\
+             hint: give both, or neither\n",
+        ),
+        (
+            with(&json!({"registries": [{"host": "docker.io"}, {"host": "index.docker.io"}]})),
+            "error: `source.registries[1]` is a second entry for docker.io, after `source.registries[0]`\n\
+             hint: give one entry for each registry\n",
+        ),
+        (
+            with(&json!({
+                "registry": {"username": "u", "password": "p"},
+                "registries": [{"host": "registry.example.com", "username": "u", "password": "q"}],
+            })),
+            "error: `source.registry` and `source.registries[0]` have different credentials for registry.example.com\n\
+             hint: give one user for each registry\n",
+        ),
+        (
+            with(&json!({
+                "registries": [{"host": "r.example", "username": "u", "password": "q"}],
+                "docker_config_json": r#"{"auths": {"r.example": {"auth": "dTpw"}}}"#,
+            })),
+            "error: `source.registries[0]` and `source.docker_config_json` have different credentials for r.example\n\
+             hint: give one user for each registry\n",
+        ),
+        (
+            with(&json!({"docker_config_json": {"auths": {}}})),
+            "error: `source.docker_config_json` must be a text, but it is a block\n\
+             hint: write one text: docker_config_json: \"…\"\n",
+        ),
+        (
+            with(&json!({"docker_config_json": "hunter2"})),
+            "error: `source.docker_config_json` is not usable\n\
+             cause: it is not a config.json: line 1, column 1\n\
+             hint: give the content of the file that `docker login` writes, as one text\n",
+        ),
+        (
+            with(&json!({"docker_config_json": r#"{"auths": {"r.example": {"identitytoken": "hunter2"}}}"#})),
+            "error: `source.docker_config_json` is not usable\n\
+             cause: its entry for r.example is an identity token\n\
+             hint: give user and password, or user and token, in `source.registries`\n",
+        ),
+        (
+            with(&json!({"docker_config_json": r#"{"auths": {"r.example": {}}, "credsStore": "desktop"}"#})),
+            "error: `source.docker_config_json` is not usable\n\
+             cause: its `credsStore` names programs that keep the passwords on another machine\n\
+             hint: log in where no credential helper is set, or give user and password in `source.registries`\n",
+        ),
+        (
+            with(&json!({"docker_config_json": r#"{"auths": {"r.example/acme": {"auth": "dTpw"}}}"#})),
+            "error: `source.docker_config_json` is not usable\n\
+             cause: its entry \"r.example/acme\" is for a part of a registry\n\
+             hint: credentials are for whole registries: name the host alone\n",
         ),
         (
             with(&json!({"git": {"private_key": "k"}})),

@@ -218,6 +218,57 @@ fn a_registry_with_a_password_and_a_private_base_image_in_it() {
 }
 
 #[test]
+fn base_images_of_three_registries_each_with_its_own_account() {
+    let name = "connect-registries";
+    let account = |username, password| Account { username, password };
+    let accounts = [account("own", "own-password"), account("base", "base-password"), account("tool", "tool-password")];
+    let start = |access| Registry::start(registry::Options { access, ..Default::default() });
+    let own = start(Access::Basic(accounts[0]));
+    let (base, tools) = (start(Access::Basic(accounts[1])), start(Access::Token(accounts[2])));
+    let from = image::push_base(&base, "private/base", "1", Some(accounts[1]));
+    let tool = image::push_base(&tools, "private/tool", "1", Some(accounts[2]));
+    let project = Project::empty(name);
+    let dockerfile = format!(
+        "FROM {from}\nCOPY --from={tool} /bin/busybox /usr/local/bin/other\nCOPY tool.sh /usr/local/bin/tool\n"
+    );
+    project
+        .git
+        .commit("master", &[file("ci/image/Dockerfile", &dockerfile), file("ci/image/tool.sh", "echo tool 1\n")]);
+    let auth = |account: Account<'_>| {
+        use base64::Engine as _;
+        base64::engine::general_purpose::STANDARD.encode(format!("{}:{}", account.username, account.password))
+    };
+    let config = json!({"auths": {
+        tools.host(): {"auth": auth(accounts[2])},
+        // The image's own registry: `source.registry` gives no user.
+        format!("https://{}/v2/", own.host()): {"auth": auth(accounts[0])},
+    }});
+    let source = project.source_with(&[
+        ("/registry", json!({"repository": own.repository(name), "insecure": true})),
+        (
+            "/registries",
+            json!([{"host": base.host(), "username": "base", "password": "base-password", "insecure": true}]),
+        ),
+        ("/docker_config_json", json!(config.to_string())),
+    ]);
+    let output = cycle(&source).output();
+    for account in accounts {
+        assert!(!output.contains(account.password) && !output.contains(&auth(account)), "{output}");
+    }
+
+    // Without its account, a registry is asked as by anybody.
+    let source = project.source_with(&[
+        ("/registry", source["registry"].clone()),
+        ("/docker_config_json", source["docker_config_json"].clone()),
+        ("/build/epoch", json!("2")),
+    ]);
+    let artifacts = temporary();
+    let ran = put(&source, artifacts.path(), json!({}));
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    assert!(ran.stderr.contains(&from), "{}", ran.stderr);
+}
+
+#[test]
 fn a_registry_with_tokens_is_asked_for_few_of_them() {
     let options = registry::Options { access: Access::Token(ACCOUNT), ..Default::default() };
     let (registry, source) = private_registry("connect-tokens", options);

@@ -53,13 +53,7 @@ pub async fn build(
     let base = dockerfile::base(&dockerfile, &put.recipe.args, put.recipe.target.as_deref());
     let labels = labels(put, params, variables, commit, base);
     let registry = put.registry.repository();
-    let credentials: Vec<_> = put
-        .source
-        .registry
-        .credentials
-        .iter()
-        .map(|credentials| (registry.registry().to_owned(), credentials.clone()))
-        .collect();
+    let credentials = put.source.logins();
     let build = Build {
         reference: &registry.with_tag(&put.content),
         registry: put.source.registry.transport,

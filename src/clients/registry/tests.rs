@@ -137,13 +137,18 @@ async fn a_delete_ends_as_the_registry_says() {
 
 /// A registry that wants tokens, and the server that gives them, in one: the n-th token is `token-n`.
 async fn token_registry(good: impl Fn(&str) -> bool + Send + Sync + 'static) -> Liar {
+    token_registry_with(300, good).await
+}
+
+/// The same, with tokens that live so many seconds.
+async fn token_registry_with(life: u64, good: impl Fn(&str) -> bool + Send + Sync + 'static) -> Liar {
     let host = Arc::new(Mutex::new(String::new()));
     let own = Arc::clone(&host);
     let liar = Liar::start(move |heard| {
         let now = heard.last().expect("there is one");
         let given = heard.iter().filter(|request| request.line.starts_with("GET /token")).count();
         if now.line.starts_with("GET /token") {
-            return reply(200, &[], &format!(r#"{{"token":"token-{given}","expires_in":300}}"#));
+            return reply(200, &[], &format!(r#"{{"token":"token-{given}","expires_in":{life}}}"#));
         }
         match now.authorization.as_deref().and_then(|value| value.strip_prefix("Bearer ")) {
             Some(token) if good(token) => reply(200, &[], TAGS),
@@ -197,6 +202,18 @@ async fn a_token_that_is_refused_in_the_middle_is_renewed_once() {
     let error = liar.registry_of_alice().tags().await.expect_err("no token is good");
     assert!(matches!(error, RegistryError::Unauthorized { .. }), "{error:?}");
     assert_eq!(liar.lines().len(), 3);
+}
+
+#[tokio::test]
+async fn a_token_that_has_expired_is_renewed_before_anybody_refuses_it() {
+    let liar = token_registry_with(0, |_| true).await;
+    let registry = liar.registry_of_alice();
+    for _ in 0..3 {
+        registry.tags().await.expect("the token is good");
+    }
+    let (list, token) =
+        ("GET /v2/acme/app/tags/list?n=1000", "GET /token?service=a%2C+b&scope=repository%3Aacme%2Fapp%3Apull");
+    assert_eq!(liar.lines(), [list, token, list, token, list, token, list]);
 }
 
 #[tokio::test]

@@ -227,6 +227,32 @@ pub struct RegistrySource {
     pub transport: RegistryTransport,
     /// Certificates (PEM) that are trusted besides the system's.
     pub ca_certs: Vec<String>,
+    /// The certificates that we show, at most one to each registry.
+    pub client_certs: Vec<ClientCert>,
+    /// Where images of Docker Hub are read first.
+    pub mirror: Option<Mirror>,
+}
+
+/// A certificate that we show to a registry.
+#[derive(Debug, Clone)]
+pub struct ClientCert {
+    /// The registry that it is for.
+    pub host: RegistryHost,
+    /// Which entry of `source.registry.client_certs` it is; the first is 1.
+    pub position: usize,
+    /// The certificate (PEM), and those that vouch for it.
+    pub cert: String,
+    /// Its key (PEM).
+    pub key: Secret,
+}
+
+/// A mirror of Docker Hub. How it is reached is said by `insecure` and `ca_certs` of the block.
+#[derive(Debug, Clone)]
+pub struct Mirror {
+    /// Where it is.
+    pub host: RegistryHost,
+    /// Who asks.
+    pub credentials: Option<Credentials>,
 }
 
 /// A registry besides the image's own.

@@ -27,6 +27,7 @@ mod tls;
 use std::collections::{BTreeSet, HashSet};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -35,8 +36,8 @@ use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderNam
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 
-use crate::names::{Digest, Repository, Tag};
-use crate::request::RegistrySource;
+use crate::names::{Digest, RegistryHost, Repository, Tag};
+use crate::request::{RegistrySource, RegistryTransport};
 use crate::say::Say;
 
 pub use answer::Answer;
@@ -44,7 +45,7 @@ pub use error::RegistryError;
 pub use model::{At, Content, Descriptor, Image, ImageConfig, Manifest, Platform, RootfsDigests, RunConfig};
 
 use download::{Download, verify};
-use http::{Access, Ask, Http, Whole};
+use http::{Access, Ask, Http, Place, Whole};
 use model::Unreadable;
 
 /// The most bytes of a manifest. Registries take no larger ones.
@@ -72,6 +73,16 @@ const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-diges
 pub struct Registry {
     repository: Repository,
     http: Arc<Http>,
+    mirror: Option<Mirror>,
+    say: Say,
+}
+
+/// Where a repository of Docker Hub is read first.
+struct Mirror {
+    host: RegistryHost,
+    http: Arc<Http>,
+    /// It failed once, and is not asked again.
+    is_lost: AtomicBool,
 }
 
 /// How a delete ended that was no error.
@@ -90,7 +101,7 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// An entry of `source.registry.ca_certs` is no certificate, or the host is none.
+    /// An entry of `source.registry.ca_certs` or of `client_certs` is no certificate, or the host is none.
     pub fn new(repository: &Repository, source: &RegistrySource, say: &Say) -> Result<Self, RegistryError> {
         if rustls::crypto::CryptoProvider::get_default().is_none() {
             // Fails only when another thread was quicker, which is as good.
@@ -102,8 +113,45 @@ impl Registry {
             repository.name().to_owned(),
             String::new(),
         );
-        let http = Http::new(reference.resolve_registry(), repository, source, say)?;
-        Ok(Self { repository: repository.clone(), http: Arc::new(http) })
+        let host: Option<RegistryHost> = repository.registry().parse().ok();
+        let client_cert = |host: &RegistryHost| source.client_certs.iter().find(|one| one.host == *host);
+        let is_mirrored = source.mirror.is_some() && host.as_ref().is_some_and(RegistryHost::is_docker_hub);
+        let place = Place {
+            host: reference.resolve_registry(),
+            // Where there is a mirror, `insecure` is about that: Docker Hub has TLS.
+            transport: if is_mirrored { RegistryTransport::Https } else { source.transport },
+            credentials: source.credentials.as_ref(),
+            ca_certs: &source.ca_certs,
+            client_cert: host.as_ref().and_then(client_cert),
+        };
+        let http = Arc::new(Http::new(repository, &place, say)?);
+        Ok(Self { repository: repository.clone(), http, mirror: None, say: say.clone() })
+    }
+
+    /// The same for steps that only read: a repository of Docker Hub is read from the mirror of the source, when there
+    /// is one. What it does not have is read from Docker Hub, and everything, once it fails.
+    ///
+    /// Not for what decides on writing: a mirror may answer what was so an hour ago.
+    ///
+    /// # Errors
+    ///
+    /// As [`Registry::new`].
+    pub fn to_read(repository: &Repository, source: &RegistrySource, say: &Say) -> Result<Self, RegistryError> {
+        let mut registry = Self::new(repository, source, say)?;
+        let is_docker_hub = repository.registry().parse().is_ok_and(|host: RegistryHost| host.is_docker_hub());
+        if let Some(mirror) = source.mirror.as_ref().filter(|_| is_docker_hub) {
+            let place = Place {
+                host: mirror.host.as_str(),
+                transport: source.transport,
+                credentials: mirror.credentials.as_ref(),
+                ca_certs: &source.ca_certs,
+                client_cert: source.client_certs.iter().find(|one| one.host == mirror.host),
+            };
+            let http = Http::new(repository, &place, say)?.at_first_try();
+            let is_lost = AtomicBool::new(false);
+            registry.mirror = Some(Mirror { host: mirror.host.clone(), http: Arc::new(http), is_lost });
+        }
+        Ok(registry)
     }
 
     /// The repository.
@@ -115,9 +163,18 @@ impl Registry {
     ///
     /// A registry that does not tell digest and size in the head is asked with GET.
     pub async fn resolve(&self, tag: &Tag) -> Result<Option<Descriptor>, RegistryError> {
+        if let Some(mirror) = self.mirror()
+            && let Some(found) = self.unless_lost(mirror, self.resolve_at(&mirror.http, tag).await)
+        {
+            return Ok(Some(found));
+        }
+        self.resolve_at(&self.http, tag).await
+    }
+
+    async fn resolve_at(&self, http: &Http, tag: &Tag) -> Result<Option<Descriptor>, RegistryError> {
         let at = At::Tag(tag);
-        let ask = self.ask_manifest(Method::HEAD, &at);
-        let head = self.http.ask(&ask, ANSWER_LIMIT).await?;
+        let ask = self.ask_manifest(http, Method::HEAD, &at);
+        let head = http.ask(&ask, ANSWER_LIMIT).await?;
         match head.status {
             StatusCode::OK => {
                 if let Some(descriptor) = described(&head.headers) {
@@ -129,11 +186,11 @@ impl Registry {
             StatusCode::NOT_FOUND if text(&head.headers, &CONTENT_TYPE).is_some_and(|kind| kind.contains("json")) => {
                 return Ok(None);
             }
-            StatusCode::UNAUTHORIZED => return Err(self.http.refused(&ask, &head)),
+            StatusCode::UNAUTHORIZED => return Err(http.refused(&ask, &head)),
             // The answer to a GET says why.
             _ => {}
         }
-        let manifest = self.manifest(at).await?;
+        let manifest = self.manifest_at(http, at).await?;
         Ok(manifest.map(|Manifest { digest, media_type, bytes }| Descriptor {
             media_type,
             digest,
@@ -145,12 +202,21 @@ impl Registry {
 
     /// A manifest or index: one GET, verified. `None`: 404 MANIFEST_UNKNOWN or NAME_UNKNOWN.
     pub async fn manifest(&self, at: At<'_>) -> Result<Option<Manifest>, RegistryError> {
-        let ask = self.ask_manifest(Method::GET, &at);
-        let answer = self.http.ask(&ask, MANIFEST_LIMIT).await?;
+        if let Some(mirror) = self.mirror()
+            && let Some(found) = self.unless_lost(mirror, self.manifest_at(&mirror.http, at).await)
+        {
+            return Ok(Some(found));
+        }
+        self.manifest_at(&self.http, at).await
+    }
+
+    async fn manifest_at(&self, http: &Http, at: At<'_>) -> Result<Option<Manifest>, RegistryError> {
+        let ask = self.ask_manifest(http, Method::GET, &at);
+        let answer = http.ask(&ask, MANIFEST_LIMIT).await?;
         match answer.status {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND if is_unknown(&answer) => return Ok(None),
-            _ => return Err(self.http.refused(&ask, &answer)),
+            _ => return Err(http.refused(&ask, &answer)),
         }
         let actual = Digest::of(&answer.bytes);
         let told = told_digest(&answer.headers);
@@ -212,13 +278,22 @@ impl Registry {
 
     /// A small blob (at most 4 MiB), verified.
     pub async fn blob(&self, descriptor: &Descriptor) -> Result<Bytes, RegistryError> {
-        let ask = self.ask_blob(descriptor);
+        if let Some(mirror) = self.mirror()
+            && let Some(found) = self.unless_lost(mirror, self.blob_at(&mirror.http, descriptor).await.map(Some))
+        {
+            return Ok(found);
+        }
+        self.blob_at(&self.http, descriptor).await
+    }
+
+    async fn blob_at(&self, http: &Http, descriptor: &Descriptor) -> Result<Bytes, RegistryError> {
+        let ask = self.ask_blob(http, descriptor);
         if descriptor.size > BLOB_LIMIT {
             return Err(RegistryError::TooLarge { what: ask.what, limit: BLOB_LIMIT });
         }
-        let answer = self.http.ask(&ask, BLOB_LIMIT).await?;
+        let answer = http.ask(&ask, BLOB_LIMIT).await?;
         if answer.status != StatusCode::OK {
-            return Err(self.http.refused(&ask, &answer));
+            return Err(http.refused(&ask, &answer));
         }
         let (expected, actual) = (descriptor.size, answer.bytes.len() as u64);
         if expected != actual {
@@ -236,8 +311,20 @@ impl Registry {
         &self,
         descriptor: &Descriptor,
     ) -> Result<impl Stream<Item = Result<Bytes, RegistryError>> + Send + Unpin + 'static, RegistryError> {
-        let ask = self.ask_blob(descriptor);
-        let response = self.http.open(&ask).await?;
+        let mut opened = None;
+        if let Some(mirror) = self.mirror() {
+            let ask = self.ask_blob(&mirror.http, descriptor);
+            let response = mirror.http.open(&ask).await;
+            opened = self.unless_lost(mirror, response.map(|response| Some((ask, response))));
+        }
+        let (ask, response) = match opened {
+            Some(opened) => opened,
+            None => {
+                let ask = self.ask_blob(&self.http, descriptor);
+                let response = self.http.open(&ask).await?;
+                (ask, response)
+            }
+        };
         let download = Download::new(ask, response, descriptor);
         let stream =
             try_unfold(download, async |mut download| Ok(download.next().await?.map(|bytes| (bytes, download))));
@@ -400,14 +487,34 @@ impl Registry {
         }
     }
 
-    fn ask_manifest(&self, method: Method, at: &At<'_>) -> Ask {
-        let url = self.http.url(&["manifests", &at.to_string()]);
+    /// The mirror, while it answers.
+    fn mirror(&self) -> Option<&Mirror> {
+        self.mirror.as_ref().filter(|mirror| !mirror.is_lost.load(Ordering::Relaxed))
+    }
+
+    /// What a mirror answered; after an error it is not asked again, and that is said once.
+    fn unless_lost<T>(&self, mirror: &Mirror, answer: Result<Option<T>, RegistryError>) -> Option<T> {
+        match answer {
+            Ok(found) => found,
+            Err(error) => {
+                if !mirror.is_lost.swap(true, Ordering::Relaxed) {
+                    let (host, registry) = (&mirror.host, self.repository.registry());
+                    self.say
+                        .line(format_args!("mirror: {host} fails: {}; {registry} is asked from here on", error.why()));
+                }
+                None
+            }
+        }
+    }
+
+    fn ask_manifest(&self, http: &Http, method: Method, at: &At<'_>) -> Ask {
+        let url = http.url(&["manifests", &at.to_string()]);
         Ask::new(format!("read {}", self.named(at)), method, url, Access::Read)
             .with_header(ACCEPT, HeaderValue::from_static(model::ACCEPTED))
     }
 
-    fn ask_blob(&self, descriptor: &Descriptor) -> Ask {
-        let url = self.http.url(&["blobs", &descriptor.digest.to_string()]);
+    fn ask_blob(&self, http: &Http, descriptor: &Descriptor) -> Ask {
+        let url = http.url(&["blobs", &descriptor.digest.to_string()]);
         Ask::new(format!("read blob {} of {}", descriptor.digest, self.repository), Method::GET, url, Access::Read)
     }
 

@@ -55,7 +55,7 @@ async fn check_with(request: &CheckRequest, edge: &Edge, say: &Say, cache: &Cach
         let made_of = inputs::of_commit(&git, &recipe, tip.commit).await?;
         let details = &made_of.selection.details;
         let repository = details::repository(&source.registry, recipe.details.as_ref(), details)?;
-        registry = Registry::new(&repository, &source.registry, say)?;
+        registry = Registry::to_read(&repository, &source.registry, say)?;
         history.look_up_in(&registry);
         history.tell(tip.commit, State::Image { inputs: made_of.id, selector: made_of.selection.selector });
     }

@@ -40,6 +40,8 @@ mod tests {
             credentials: None,
             transport: RegistryTransport::Https,
             ca_certs: Vec::new(),
+            client_certs: Vec::new(),
+            mirror: None,
         };
         let details = Details { name: name.map(str::to_owned), ..Details::default() };
         let path = GitPath::new("ci/image.details");

@@ -42,7 +42,7 @@ pub async fn get(request: GetRequest, edge: &Edge, say: &Say) -> Result<Answer, 
         }
     };
     let repository = details::repository(&source.registry, recipe.details.as_ref(), &details)?;
-    let registry = Registry::new(&repository, &source.registry, say)?;
+    let registry = Registry::to_read(&repository, &source.registry, say)?;
     let content = content_tag(&recipe.tag_prefix, version.inputs);
     let found = find(&registry, &recipe, &version, &content, say).await?;
     if found.is_none() && params.image == GetImage::Rootfs {

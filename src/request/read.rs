@@ -9,13 +9,13 @@ use serde_json::{Map, Value};
 use super::registries;
 use super::shape::{self, Key, Kind, ShapeError};
 use super::{
-    Announce, BuildSource, CheckRequest, CiSkip, Credentials, EngineHost, EngineSource, EngineTls, GetImage, GetParams,
-    GetRequest, GetSource, GitConfig, GitSource, PutParams, PutRequest, Rebuild, RegistrySource, RegistryTransport,
-    RepositorySetting, Request, RequestError, Source, Verify,
+    Announce, BuildSource, CheckRequest, CiSkip, ClientCert, Credentials, EngineHost, EngineSource, EngineTls,
+    GetImage, GetParams, GetRequest, GetSource, GitConfig, GitSource, Mirror, PutParams, PutRequest, Rebuild,
+    RegistrySource, RegistryTransport, RepositorySetting, Request, RequestError, Source, Verify,
 };
 use crate::concourse::Version;
 use crate::decide::tags::check_prefix;
-use crate::names::{BadName, GitPath, GitScheme, GitUrl, Repository, Secret};
+use crate::names::{BadName, GitPath, GitScheme, GitUrl, RegistryHost, Repository, Secret};
 
 impl Request for CheckRequest {
     fn parse(text: &[u8]) -> Result<Self, RequestError> {
@@ -68,10 +68,18 @@ impl Source {
 
     /// Every login for a registry, by its host: at most one for each.
     pub fn logins(&self) -> Vec<(String, Credentials)> {
-        let own = self.registry.repository.host();
-        let further = self.registries.iter().filter(|one| one.host != own);
-        let further = further.filter_map(|one| Some((one.host.to_string(), one.credentials.clone()?)));
-        self.registry.credentials.iter().map(|login| (own.to_string(), login.clone())).chain(further).collect()
+        let own = (self.registry.repository.host(), self.registry.credentials.clone());
+        let mirror = self.registry.mirror.iter().map(|mirror| (mirror.host.clone(), mirror.credentials.clone()));
+        let further = self.registries.iter().map(|one| (one.host.clone(), one.credentials.clone()));
+        let all = std::iter::once(own).chain(mirror).chain(further);
+        let given = all.filter_map(|(host, credentials)| Some((host.to_string(), credentials?)));
+        let mut logins: Vec<(String, Credentials)> = Vec::new();
+        for login in given {
+            if !logins.contains(&login) {
+                logins.push(login);
+            }
+        }
+        logins
     }
 
     /// Every secret in it.
@@ -82,6 +90,8 @@ impl Source {
         let engine = self.engine.tls.iter().filter_map(|tls| Some(&tls.client.as_ref()?.1));
         passwords
             .chain(self.registries.iter().filter_map(|one| one.credentials.as_ref().map(|login| &login.password)))
+            .chain(self.registry.mirror.iter().filter_map(|mirror| Some(&mirror.credentials.as_ref()?.password)))
+            .chain(self.registry.client_certs.iter().map(|certificate| &certificate.key))
             .chain(keys)
             .chain(engine)
             .chain(self.git.git_config.iter().filter(|one| one.may_be_secret()).map(|one| &one.value))
@@ -331,13 +341,50 @@ fn registry(block: &Block) -> Result<RegistrySource, RequestError> {
     };
     let tag_prefix = block.text("tag_prefix").unwrap_or_default();
     check_prefix(&tag_prefix).map_err(|source| block.refuse("tag_prefix", source))?;
+    let client_certs = client_certs(block, &repository.host())?;
+    let mirror = block.block("registry_mirror");
+    let mirror = if mirror.map.is_empty() {
+        None
+    } else {
+        let host = mirror.required_text("host", "host: mirror.example.com")?;
+        let host = host.parse().map_err(|source| mirror.refuse("host", source))?;
+        Some(Mirror { host, credentials: mirror.credentials()? })
+    };
     Ok(RegistrySource {
+        client_certs,
+        mirror,
         repository,
         tag_prefix,
         credentials: block.credentials()?,
         transport: if block.flag("insecure") { RegistryTransport::Http } else { RegistryTransport::Https },
         ca_certs: block.texts("ca_certs").unwrap_or_default(),
     })
+}
+
+fn client_certs(block: &Block, own: &RegistryHost) -> Result<Vec<ClientCert>, RequestError> {
+    let mut all: Vec<ClientCert> = Vec::new();
+    for (entry, position) in block.blocks("client_certs").iter().zip(1..) {
+        let certificate = ClientCert {
+            host: entry.parsed("domain")?.unwrap_or_else(|| own.clone()),
+            position,
+            cert: entry.required_text("cert", "cert: ((registry.client_certificate))")?,
+            key: Secret::new(entry.required_text("key", "key: ((registry.client_key))")?),
+        };
+        if let Some(other) = all.iter().find(|other| other.host == certificate.host) {
+            return Err(RequestError::Contradiction {
+                what: format!(
+                    "`{}` is a second certificate for {}, after `{}[{}]`",
+                    entry.path,
+                    certificate.host,
+                    block.key("client_certs"),
+                    other.position - 1
+                ),
+                hint: "give one for each registry; `domain` says for which it is".to_owned(),
+            });
+        }
+        all.push(certificate);
+    }
+    Ok(all)
 }
 
 fn build(block: &Block) -> Result<BuildSource, RequestError> {

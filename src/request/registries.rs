@@ -19,6 +19,10 @@ pub(super) fn read(source: &Block, own: &mut RegistrySource) -> Result<Vec<Furth
         let key = "source.registry".to_owned();
         logins.push(Login { host: own_host.clone(), credentials: credentials.clone(), key });
     }
+    if let Some((mirror, credentials)) = own.mirror.as_ref().and_then(|one| Some((one, one.credentials.as_ref()?))) {
+        let key = "source.registry.registry_mirror".to_owned();
+        add(&mut logins, Login { host: mirror.host.clone(), credentials: credentials.clone(), key })?;
+    }
     for (index, entry) in source.blocks("registries").iter().enumerate() {
         let text = entry.required_text("host", "host: registry.example.com")?;
         let host: RegistryHost = text.parse().map_err(|error| entry.refuse("host", error))?;
@@ -55,8 +59,11 @@ pub(super) fn read(source: &Block, own: &mut RegistrySource) -> Result<Vec<Furth
             }
         }
     }
-    if own.credentials.is_none() {
-        own.credentials = logins.into_iter().find(|login| login.host == own_host).map(|login| login.credentials);
+    let login =
+        |host: &RegistryHost| logins.iter().find(|login| login.host == *host).map(|login| login.credentials.clone());
+    own.credentials = own.credentials.take().or_else(|| login(&own_host));
+    if let Some(mirror) = &mut own.mirror {
+        mirror.credentials = mirror.credentials.take().or_else(|| login(&mirror.host));
     }
     Ok(all)
 }

@@ -224,9 +224,9 @@ static REGISTRY: &[Key] = &[
     now("password", Kind::Secret),
     now("insecure", Kind::Flag),
     now("ca_certs", Kind::Texts),
-    later("registry_mirror", LATER),
+    now("client_certs", Kind::Blocks(CLIENT_CERTS)),
+    now("registry_mirror", Kind::Block(REGISTRY_MIRROR)),
     later("platform", "images are made for linux/amd64 yet; leave it out"),
-    later("client_certs", LATER),
     later("debug", "the log has everything already; leave it out"),
     later("tag", "tags are made from the version; further ones are `params.tags` of the put"),
     later("tag_regex", VERSIONS),
@@ -250,6 +250,10 @@ static REGISTRY: &[Key] = &[
     later("azure_tenant_id", CLOUD),
     later("azure_environment", CLOUD),
 ];
+
+static CLIENT_CERTS: &[Key] = &[now("cert", Kind::Text), now("key", Kind::Secret), now("domain", Kind::Text)];
+
+static REGISTRY_MIRROR: &[Key] = &[now("host", Kind::Text), now("username", Kind::Text), now("password", Kind::Secret)];
 
 static REGISTRIES: &[Key] = &[
     now("host", Kind::Text),

@@ -358,6 +358,40 @@ fn check_refuses_what_it_cannot_serve_and_says_what_to_write() {
              hint: credentials are for whole registries: name the host alone\n",
         ),
         (
+            with(&json!({"registry": {"client_certs": {"cert": "c", "key": "hunter2"}}})),
+            "error: `source.registry.client_certs` must be a list of blocks, but it is a block\n\
+             hint: write a list of blocks: client_certs: [{cert: …, key: …, domain: …}]\n",
+        ),
+        (
+            with(&json!({"registry": {"client_certs": [{"cert": "c"}]}})),
+            "error: `source.registry.client_certs[0].key` is missing\n\
+             hint: for example key: ((registry.client_key))\n",
+        ),
+        (
+            with(&json!({"registry": {"client_certs": [
+                {"cert": "c", "key": "hunter2"},
+                {"cert": "c", "key": "hunter2", "domain": "registry.example.com"},
+            ]}})),
+            "error: `source.registry.client_certs[1]` is a second certificate for registry.example.com, \
+             after `source.registry.client_certs[0]`\n\
+             hint: give one for each registry; `domain` says for which it is\n",
+        ),
+        (
+            with(&json!({"registry": {"registry_mirror": "https://mirror.example.com"}})),
+            "error: `source.registry.registry_mirror` must be a block, but it is a text\n\
+             hint: write a block: registry_mirror: {host: …, username: …, password: …}\n",
+        ),
+        (
+            with(&json!({"registry": {"registry_mirror": {"username": "u", "password": "p"}}})),
+            "error: `source.registry.registry_mirror.host` is missing\n\
+             hint: for example host: mirror.example.com\n",
+        ),
+        (
+            with(&json!({"registry": {"registry_mirror": {"host": "https://mirror.example.com"}}})),
+            "error: `source.registry.registry_mirror.host` is not usable\n\
+             cause: registry \"https://mirror.example.com\" is a URL; give host[:port] alone, such as registry.example.com\n",
+        ),
+        (
             with(&json!({"git": {"private_key": "k"}})),
             "error: `source.git.private_key` does not go with `source.git.uri`, which is http(s)\n\
              hint: give `source.git.username` and `source.git.password` for https, or an ssh address\n",

@@ -10,7 +10,8 @@ use crate::project::{Project, check, dockerfile, get, only, put, with_engine};
 use crate::support::engine::ADDRESS;
 use crate::support::git::{Filters, GitRepository, GitServer, Options, Passphrase, SshServer, file, give_to};
 use crate::support::program::{Program, Ran};
-use crate::support::registry::{self, Access, Account, Registry, Transport};
+use crate::support::registry::{self, Access, Account, Clients, Registry, Transport};
+use crate::support::tunnel::Tunnel;
 use crate::support::{image, server, servers, temporary};
 
 const ACCOUNT: Account<'static> = Account { username: "ada", password: "correct-horse-battery" };
@@ -295,6 +296,102 @@ fn a_registry_with_tls_and_a_password() {
     let options = registry::Options { access: Access::Basic(ACCOUNT), transport: Transport::Tls, ..Default::default() };
     let (_registry, source) = private_registry("connect-tls-basic", options);
     cycle(&source);
+}
+
+#[test]
+fn a_registry_that_lets_in_whom_it_knows_by_certificate() {
+    let options = registry::Options { transport: Transport::Tls, clients: Clients::Certified, ..Default::default() };
+    let registry = Registry::start(options);
+    let project = Project::new("connect-certificate");
+    let block = json!({"repository": registry.repository("connect-certificate"), "ca_certs": [registry.ca_certs()]});
+    let mut source = project.source_with(&[("/registry", block), ("/only_built", json!(true))]);
+    let ran = check(&source, None);
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    let hint = "hint: give a certificate that it accepts, with its key, in `source.registry.client_certs`\n";
+    assert!(ran.stderr.contains(" lets in only whom it knows by certificate\n"), "{}", ran.stderr);
+    assert!(ran.stderr.ends_with(hint), "{}", ran.stderr);
+
+    let mut entry = registry.client_cert().expect("it has TLS");
+    entry["domain"] = json!(registry.host());
+    source["registry"]["client_certs"] = json!([entry]);
+    assert_eq!(check(&source, None).succeeds(), json!([]), "nothing is built, which the registry told");
+
+    // It is for another registry.
+    source["registry"]["client_certs"][0]["domain"] = json!("other.example");
+    assert!(check(&source, None).stderr.ends_with(hint));
+}
+
+#[test]
+fn an_image_of_docker_hub_is_read_from_the_mirror() {
+    let name = "connect-mirror";
+    let mirror = Registry::start(registry::Options { access: Access::Basic(ACCOUNT), ..Default::default() });
+    let project = Project::new(name);
+    // What a pull-through cache would have of Docker Hub, which nobody reaches from here.
+    let direct = json!({
+        "repository": mirror.repository("acme/app"), "insecure": true,
+        "username": ACCOUNT.username, "password": ACCOUNT.password,
+    });
+    let direct = project.source_with(&[("/registry", direct)]);
+    let version = project.put(&direct, "master").succeeds()["version"].clone();
+    let behind = |password: &str| {
+        let account = json!({"host": mirror.host(), "username": ACCOUNT.username, "password": password});
+        project.source_with(&[
+            ("/registry", json!({"repository": "acme/app", "insecure": true, "registry_mirror": account})),
+            ("/only_built", json!(true)),
+        ])
+    };
+    let source = behind(ACCOUNT.password);
+    assert_eq!(only(&check(&source, None)), version);
+    let directory = temporary();
+    let ran = get(&source, &version, directory.path(), json!({}));
+    assert_eq!(ran.succeeds()["version"], version, "{}", ran.stderr);
+    let read = |path: &str| std::fs::read_to_string(directory.path().join(path)).expect("get made the file");
+    assert_eq!(read("rootfs/usr/local/bin/tool"), "echo tool 1\n");
+    assert_eq!(read("repository"), "docker.io/acme/app");
+    assert!(!ran.stderr.contains(ACCOUNT.password), "{}", ran.stderr);
+
+    // A mirror that fails is said once, and its registry is asked.
+    let ran = check(&behind("wrong-password"), None);
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    let lost = format!("mirror: {} fails: the registry answered 401 Unauthorized", mirror.host());
+    assert_eq!(ran.stderr.matches(&lost).count(), 1, "{}", ran.stderr);
+    assert!(ran.stderr.contains("index.docker.io"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_proxy_of_the_worker_is_used_for_the_registry() {
+    for transport in [Transport::Plain, Transport::Tls] {
+        let registry = Registry::start(registry::Options { transport, ..Default::default() });
+        let project = Project::new(match transport {
+            Transport::Plain => "connect-proxy-plain",
+            Transport::Tls => "connect-proxy-tls",
+        });
+        let tunnel = Tunnel::start(Some(ACCOUNT));
+        let mut block = json!({"repository": registry.repository(project.name)});
+        match registry.ca_certs() {
+            Some(authority) => block["ca_certs"] = json!([authority]),
+            None => block["insecure"] = json!(true),
+        }
+        let source = project.source_with(&[("/registry", block), ("/only_built", json!(true))]);
+        let run = |user: &str| {
+            let proxy = format!("http://{user}127.0.0.1:{}", tunnel.port());
+            let name = if transport == Transport::Plain { "http_proxy" } else { "https_proxy" };
+            Program::check().environment(name, proxy).run(&json!({"source": source}))
+        };
+        let ran = run(&format!("{}:{}@", ACCOUNT.username, ACCOUNT.password));
+        assert_eq!(ran.succeeds(), json!([]), "{}", ran.stderr);
+        let expected = match transport {
+            Transport::Plain => format!(" {}", registry.url(project.name)),
+            Transport::Tls => format!("CONNECT {}", registry.host()),
+        };
+        let requests: Vec<String> = tunnel.requests().into_iter().filter(|line| line.contains(&expected)).collect();
+        assert!(requests.iter().all(|line| line.ends_with(" 200")), "{requests:?}");
+        assert!(!requests.is_empty() && !ran.stderr.contains(ACCOUNT.password), "{requests:?} {}", ran.stderr);
+
+        let ran = run("");
+        assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+        assert!(ran.stderr.to_lowercase().contains("proxy"), "{}", ran.stderr);
+    }
 }
 
 #[test]

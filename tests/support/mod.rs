@@ -9,6 +9,7 @@
 //! - [`engine`]: Docker's engines and BuildKit; [`image`]: a base image made of busybox;
 //! - [`program`]: our programs, run as Concourse runs them;
 //! - [`proxy`]: stands between a program and a server, so that something can happen at any request;
+//! - [`tunnel`]: a forward proxy with a password, as companies have them;
 //! - [`http`]: one request, when a test wants to see an answer itself.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
@@ -24,6 +25,7 @@ pub mod proxy;
 pub mod registry;
 pub mod server;
 pub mod tokens;
+pub mod tunnel;
 
 use std::path::Path;
 use std::sync::{LazyLock, OnceLock};

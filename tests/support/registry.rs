@@ -51,6 +51,16 @@ pub enum Deletion {
     Disabled,
 }
 
+/// Which clients a registry with TLS speaks to.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub enum Clients {
+    /// All.
+    #[default]
+    All,
+    /// Those with a certificate of its own authority.
+    Certified,
+}
+
 /// How a registry is started.
 #[derive(Clone, Copy, Default)]
 pub struct Options<'a> {
@@ -60,6 +70,8 @@ pub struct Options<'a> {
     pub transport: Transport,
     /// Whether it deletes.
     pub deletion: Deletion,
+    /// Which clients it speaks to.
+    pub clients: Clients,
 }
 
 /// A running registry. Its data is gone when it is dropped.
@@ -76,7 +88,7 @@ impl Registry {
     /// Starts one on a free port.
     #[track_caller]
     pub fn start(options: Options<'_>) -> Self {
-        let Options { access, transport, deletion } = options;
+        let Options { access, transport, deletion, clients } = options;
         let (directory, port) = (temporary(), free_port());
         let path = directory.path();
         let mut config = json!({
@@ -94,6 +106,9 @@ impl Registry {
         if let Some(certificates) = &certificates {
             config["http"]["tls"] =
                 json!({"certificate": certificates.certificate_file(), "key": certificates.key_file()});
+            if clients == Clients::Certified {
+                config["http"]["tls"]["clientcas"] = json!([certificates.authority_file()]);
+            }
         }
         let mut tokens = None;
         match access {
@@ -146,6 +161,13 @@ impl Registry {
     /// The same certificate in a file.
     pub fn ca_file(&self) -> Option<std::path::PathBuf> {
         self.certificates.as_ref().map(Certificates::authority_file)
+    }
+
+    /// An entry of `client_certs` that [`Clients::Certified`] lets in; none for [`Transport::Plain`].
+    pub fn client_cert(&self) -> Option<Value> {
+        let read = |path| std::fs::read_to_string(path).expect("the file is there");
+        let entry = |of: &Certificates| json!({"cert": read(of.certificate_file()), "key": read(of.key_file())});
+        self.certificates.as_ref().map(entry)
     }
 
     /// Its token server; none but for [`Access::Token`].

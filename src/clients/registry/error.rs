@@ -22,6 +22,25 @@ pub enum RegistryError {
         /// Which entry; the first is 1.
         position: usize,
     },
+    /// An entry of `source.registry.client_certs` is no certificate with its key.
+    #[error("entry {position} of `source.registry.client_certs` is not usable: {why}")]
+    BadClientCert {
+        /// Which entry; the first is 1.
+        position: usize,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The registry wants to see a certificate of ours.
+    #[error("cannot {what}: {host} lets in only whom it knows by certificate")]
+    WantsClientCert {
+        /// What was wanted.
+        what: String,
+        /// The server.
+        host: String,
+        /// Which request, and what the server says.
+        #[source]
+        source: Silence,
+    },
     /// The repository's host cannot be part of an address.
     #[error("the registry {registry:?} is not a host that can be reached over http")]
     BadHost {
@@ -300,6 +319,12 @@ impl RegistryError {
             Self::BadCaCert { .. } => {
                 "each entry is the text of a PEM file, with its BEGIN CERTIFICATE and END CERTIFICATE lines".to_owned()
             }
+            Self::BadClientCert { .. } => {
+                "`cert` and `key` are the texts of two PEM files, with their BEGIN and END lines".to_owned()
+            }
+            Self::WantsClientCert { .. } => {
+                "give a certificate that it accepts, with its key, in `source.registry.client_certs`".to_owned()
+            }
             Self::BadHost { .. } => {
                 "`source.registry.repository` is host[:port]/name, such as registry.example.com/acme/app".to_owned()
             }
@@ -370,6 +395,8 @@ impl RegistryError {
             | Self::Server { answer, .. }
             | Self::Unexpected { answer, .. } => Some(answer),
             Self::BadCaCert { .. }
+            | Self::BadClientCert { .. }
+            | Self::WantsClientCert { .. }
             | Self::BadHost { .. }
             | Self::NoTrust { .. }
             | Self::NoClient { .. }
@@ -403,6 +430,8 @@ impl RegistryError {
                 None => Passing::Soon,
             },
             Self::BadCaCert { .. }
+            | Self::BadClientCert { .. }
+            | Self::WantsClientCert { .. }
             | Self::BadHost { .. }
             | Self::NoTrust { .. }
             | Self::NoClient { .. }

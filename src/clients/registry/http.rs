@@ -11,7 +11,7 @@ use rustls::pki_types::CertificateDer;
 use url::Url;
 
 use crate::names::Repository;
-use crate::request::{RegistrySource, RegistryTransport};
+use crate::request::{ClientCert, Credentials, RegistryTransport};
 use crate::say::Say;
 
 use super::answer::{Answer, RootCause, Server, Silence, answer, retry_after, shown};
@@ -106,25 +106,34 @@ pub(super) struct Whole {
 /// The connections to one registry.
 pub(super) struct Http {
     plain: OnceLock<reqwest::Client>,
-    /// Made when it is first needed: it reads the certificates of the system, which takes longer than a request.
+    /// For the registry's own host. Made when it is first needed: it reads the certificates of the system, which takes longer than a request.
     tls: OnceLock<reqwest::Client>,
+    /// For other hosts, to which we were sent: they do not see our certificate.
+    tls_elsewhere: OnceLock<reqwest::Client>,
+    identity: Option<tls::Identity>,
     authorities: Vec<CertificateDer<'static>>,
     base: Url,
     repository: String,
     auth: Auth,
     say: Say,
+    tries: u32,
     first_pause: Duration,
 }
 
+/// Where a repository is read and written.
+pub(super) struct Place<'a> {
+    /// Host and port.
+    pub(super) host: &'a str,
+    pub(super) transport: RegistryTransport,
+    pub(super) credentials: Option<&'a Credentials>,
+    pub(super) ca_certs: &'a [String],
+    pub(super) client_cert: Option<&'a ClientCert>,
+}
+
 impl Http {
-    /// `host` is where the registry of the repository is reached.
-    pub(super) fn new(
-        host: &str,
-        repository: &Repository,
-        source: &RegistrySource,
-        say: &Say,
-    ) -> Result<Self, RegistryError> {
-        let scheme = match source.transport {
+    pub(super) fn new(repository: &Repository, place: &Place<'_>, say: &Say) -> Result<Self, RegistryError> {
+        let Place { host, transport, credentials, ca_certs, client_cert } = *place;
+        let scheme = match transport {
             RegistryTransport::Https => "https",
             RegistryTransport::Http => "http",
         };
@@ -133,13 +142,22 @@ impl Http {
         Ok(Self {
             plain: OnceLock::new(),
             tls: OnceLock::new(),
-            authorities: tls::authorities(&source.ca_certs)?,
+            tls_elsewhere: OnceLock::new(),
+            identity: client_cert.map(tls::identity).transpose()?,
+            authorities: tls::authorities(ca_certs)?,
             base,
             repository: repository.to_string(),
-            auth: Auth::new(repository.name(), source.credentials.clone()),
+            auth: Auth::new(repository.name(), credentials.cloned()),
             say: say.clone(),
+            tries: TRIES,
             first_pause: FIRST_PAUSE,
         })
+    }
+
+    /// Each request is sent once, whatever happens to it.
+    pub(super) fn at_first_try(mut self) -> Self {
+        self.tries = 1;
+        self
     }
 
     #[cfg(test)]
@@ -203,7 +221,7 @@ impl Http {
 
     /// The patience for one thing that is wanted.
     pub(super) fn patience(&self) -> Patience<'_> {
-        Patience { say: &self.say, tried: 1, pause: self.first_pause }
+        Patience { say: &self.say, tries: self.tries, tried: 1, pause: self.first_pause }
     }
 
     /// The answer to one request, after identification and redirects. A status that passes is an error.
@@ -305,7 +323,13 @@ impl Http {
 
     fn client(&self, ask: &Ask) -> Result<&reqwest::Client, RegistryError> {
         let over_tls = ask.url.scheme() == "https";
-        let slot = if over_tls { &self.tls } else { &self.plain };
+        // By host alone: the token server of a registry often has a port of its own.
+        let identity = self.identity.as_ref().filter(|_| ask.url.host() == self.base.host());
+        let slot = match (over_tls, identity) {
+            (true, Some(_)) => &self.tls,
+            (true, None) => &self.tls_elsewhere,
+            (false, _) => &self.plain,
+        };
         if let Some(client) = slot.get() {
             return Ok(client);
         }
@@ -315,7 +339,7 @@ impl Http {
             .referer(false)
             .connect_timeout(CONNECT_LIMIT);
         let builder = if over_tls {
-            let settings = tls::settings(&self.authorities)
+            let settings = tls::settings(&self.authorities, identity)
                 .map_err(|source| RegistryError::NoTrust { what: ask.what.clone(), source })?;
             builder.tls_backend_preconfigured(settings)
         } else {
@@ -394,6 +418,7 @@ impl Http {
 /// How often and how long we wait for one thing.
 pub(super) struct Patience<'h> {
     say: &'h Say,
+    tries: u32,
     tried: u32,
     pause: Duration,
 }
@@ -406,16 +431,17 @@ impl Patience<'_> {
             Passing::After(wait) if wait <= LONGEST_PAUSE => wait.max(self.pause),
             Passing::After(_) | Passing::Not => return Err(error),
         };
-        if self.tried >= TRIES {
+        if self.tried >= self.tries {
             return Err(error);
         }
         let why = error.why();
         self.tried += 1;
         self.pause *= 2;
         self.say.line(format_args!(
-            "cannot {what} yet: {why}; trying again in {:.1} s ({} of {TRIES})",
+            "cannot {what} yet: {why}; trying again in {:.1} s ({} of {})",
             wait.as_secs_f64(),
             self.tried,
+            self.tries,
         ));
         tokio::time::sleep(wait).await;
         Ok(())
@@ -468,6 +494,9 @@ fn silence(ask: &Ask, error: reqwest::Error) -> RegistryError {
     let (what, connecting) = (ask.what.clone(), error.is_connect());
     let cause = RootCause::new(error);
     let not_http = cause.find::<hyper::Error>().is_some_and(hyper::Error::is_parse);
+    if wants_client_cert(&cause) {
+        return RegistryError::WantsClientCert { what, host: authority(&ask.url), source: silent(ask, cause) };
+    }
     match cause.find::<Tls>() {
         Some(Tls::InvalidCertificate(CertificateError::UnknownIssuer)) => {
             RegistryError::TlsUntrusted { what, source: silent(ask, cause) }
@@ -483,6 +512,18 @@ fn silence(ask: &Ask, error: reqwest::Error) -> RegistryError {
         None if connecting => RegistryError::Unreachable { what, source: silent(ask, cause) },
         None => RegistryError::Interrupted { what, source: silent(ask, cause) },
     }
+}
+
+/// Whether a server ends a connection because of the certificate that we did, or did not, show.
+///
+/// It says so after the handshake, when HTTP/2 is already spoken; and the library for that keeps only the text of what
+/// ends a connection.
+fn wants_client_cert(cause: &RootCause) -> bool {
+    use rustls::AlertDescription::{BadCertificate, CertificateRequired, CertificateUnknown, UnknownCA};
+    let text = cause.to_string();
+    [BadCertificate, CertificateRequired, CertificateUnknown, UnknownCA]
+        .into_iter()
+        .any(|alert| text == rustls::Error::AlertReceived(alert).to_string())
 }
 
 /// Whether a server says in plain http that it wants https. There is no code for it: Go's and nginx's servers say it

@@ -1,15 +1,18 @@
-//! Whom we trust: the authorities of the system and those of `source.registry.ca_certs`.
+//! Whom we trust: the authorities of the system and those of `source.registry.ca_certs`. And who we are, for a registry
+//! that wants to see a certificate.
 
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use rustls_platform_verifier::Verifier;
 
 use super::error::RegistryError;
+use crate::request::ClientCert;
 
 /// The certificates in the texts that the user gave; each text may hold several.
 pub(super) fn authorities(pems: &[String]) -> Result<Vec<CertificateDer<'static>>, RegistryError> {
@@ -25,16 +28,44 @@ pub(super) fn authorities(pems: &[String]) -> Result<Vec<CertificateDer<'static>
     Ok(all)
 }
 
+/// A certificate that we show, and its key.
+#[derive(Debug)]
+pub(super) struct Identity(Arc<CertifiedKey>);
+
+/// Reads a certificate and its key.
+pub(super) fn identity(given: &ClientCert) -> Result<Identity, RegistryError> {
+    let bad = |why| RegistryError::BadClientCert { position: given.position, why };
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(given.cert.as_bytes()).filter_map(Result::ok).collect();
+    if chain.is_empty() {
+        return Err(bad("`cert` is not a certificate in PEM form"));
+    }
+    // The causes are dropped: what they could add is a part of the key.
+    let key = PrivateKeyDer::from_pem_slice(given.key.open().as_bytes());
+    let key = key.map_err(|_| bad("`key` is not a private key in PEM form without a passphrase"))?;
+    let provider = rustls::crypto::ring::default_provider();
+    match CertifiedKey::from_der(chain, key, &provider) {
+        Ok(both) => Ok(Identity(Arc::new(both))),
+        Err(Error::InconsistentKeys(_)) => Err(bad("`key` is not the key of `cert`")),
+        Err(_) => Err(bad("`key` is of a kind that is not supported: RSA, P-256, P-384 and Ed25519 are")),
+    }
+}
+
 /// The settings of TLS. Reads the certificates of the system.
-pub(super) fn settings(authorities: &[CertificateDer<'static>]) -> Result<ClientConfig, Error> {
+pub(super) fn settings(
+    authorities: &[CertificateDer<'static>],
+    identity: Option<&Identity>,
+) -> Result<ClientConfig, Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = Verifier::new_with_extra_roots(authorities.iter().cloned(), Arc::clone(&provider))?;
     let trust = Trust { verifier, authorities: authorities.to_vec() };
-    let mut settings = ClientConfig::builder_with_provider(provider)
+    let settings = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(trust))
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(Arc::new(trust));
+    let mut settings = match identity {
+        Some(Identity(both)) => settings.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(both.clone()))),
+        None => settings.with_no_client_auth(),
+    };
     settings.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(settings)
 }
@@ -155,6 +186,30 @@ mod tests {
                 "entry 2 of `source.registry.ca_certs` is not a certificate in PEM form",
                 "{text}"
             );
+        }
+    }
+
+    #[test]
+    fn a_certificate_to_show_needs_its_own_key() {
+        let made = || {
+            let key = KeyPair::generate().expect("keys can be made");
+            let params = CertificateParams::new(Vec::new()).expect("no names are good names");
+            (params.self_signed(&key).expect("it can be signed").pem(), key.serialize_pem())
+        };
+        let ((cert, key), (_, other)) = (made(), made());
+        let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+        for (cert, key, why) in [
+            (cert.as_str(), key.as_str(), None),
+            ("hunter2", &key, Some("`cert` is not a certificate in PEM form")),
+            (&cert, "hunter2", Some("`key` is not a private key in PEM form without a passphrase")),
+            (&cert, encrypted, Some("`key` is not a private key in PEM form without a passphrase")),
+            (&cert, &other, Some("`key` is not the key of `cert`")),
+        ] {
+            let host = "r.example".parse().expect("it is a host");
+            let given = ClientCert { host, position: 2, cert: cert.to_owned(), key: crate::names::Secret::new(key) };
+            let found = identity(&given).err().map(|error| error.to_string());
+            let expected = why.map(|why| format!("entry 2 of `source.registry.client_certs` is not usable: {why}"));
+            assert_eq!(found, expected);
         }
     }
 }

@@ -57,7 +57,7 @@ async fn check_with(request: &CheckRequest, edge: &Edge, say: &Say, cache: &Cach
         let repository = details::repository(&source.registry, recipe.details.as_ref(), details)?;
         registry = Registry::to_read(&repository, &source.registry, say)?;
         history.look_up_in(&registry);
-        history.tell(tip.commit, State::Image { inputs: made_of.id, selector: made_of.selection.selector });
+        history.tell(tip.commit, State::Image { inputs: made_of.id, selector: Box::new(made_of.selection.selector) });
     }
     let question = Question {
         given: given.as_ref(),

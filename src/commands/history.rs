@@ -85,7 +85,7 @@ impl<'a> History<'a> {
 
     async fn state(&self, commit: CommitId) -> Result<State, Error> {
         match inputs::of_commit(self.git, self.recipe, commit).await {
-            Ok(made_of) => Ok(State::Image { inputs: made_of.id, selector: made_of.selection.selector }),
+            Ok(made_of) => Ok(State::Image { inputs: made_of.id, selector: Box::new(made_of.selection.selector) }),
             // The tip must have an image; an older commit may have a Dockerfile that nobody could use.
             Err(Error::Inputs(_)) if commit != self.from => Ok(State::NoDockerfile),
             Err(error) => Err(error),

@@ -5,6 +5,7 @@ mod error;
 mod pathspec;
 #[cfg(test)]
 pub(in crate::decide) mod tests;
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -18,6 +19,7 @@ use pathspec::Pathspec;
 
 pub use encoding::{FORMAT, digest};
 pub use error::InputsError;
+pub use words::{NamedContext, Words};
 
 /// What git says of a path besides its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,8 +72,14 @@ pub struct Recipe {
     pub labels: BTreeMap<String, String>,
     /// Any text: another text is another image.
     pub epoch: Option<String>,
-    /// The platform that is built for.
-    pub platform: String,
+    /// The platforms that are built for; one at least.
+    pub platforms: BTreeSet<String>,
+    /// The names of the secrets that the build may read. Their values never count.
+    pub secrets: BTreeSet<String>,
+    /// The contexts besides the main one, by name.
+    pub contexts: BTreeMap<String, NamedContext>,
+    /// What else was said of the build.
+    pub words: Words,
     /// The git repository.
     pub repository: GitRepository,
     /// What stands before every tag; empty for nothing.
@@ -82,7 +90,7 @@ impl Recipe {
     /// The platform when none is given.
     pub const PLATFORM: &str = "linux/amd64";
 
-    /// The words of a source.
+    /// The words of a source: of each key, that it counts, or by `_` that it cannot change an image.
     pub fn new(git: &GitRepository, build: &BuildSource, tag_prefix: &str) -> Self {
         let dockerfile = build.dockerfile();
         // By name, so that a new key of the source is not forgotten here.
@@ -98,7 +106,11 @@ impl Recipe {
             args,
             labels,
             epoch,
-            platform: Self::PLATFORM.to_owned(),
+            // Each key of the source that may change an image has its line here; keys that cannot are left out above.
+            platforms: BTreeSet::from([Self::PLATFORM.to_owned()]),
+            secrets: BTreeSet::new(),
+            contexts: BTreeMap::new(),
+            words: Words::default(),
             repository: git.clone(),
             tag_prefix: tag_prefix.to_owned(),
         }
@@ -159,7 +171,9 @@ pub enum Why {
     },
     /// The whole context counts.
     Context,
-    /// It stands where the context needs a directory.
+    /// It lies in a named context.
+    NamedContext,
+    /// It stands where the context, or a named one, needs a directory.
     AboveContext,
     /// `source.build.paths` names it.
     Paths,
@@ -176,6 +190,7 @@ impl fmt::Display for Why {
             Self::Source { line } => write!(f, "a source in line {line} of the Dockerfile"),
             Self::Above { line } => write!(f, "above a source in line {line} of the Dockerfile"),
             Self::Context => f.write_str("in the context, which counts as a whole"),
+            Self::NamedContext => f.write_str("in a named context"),
             Self::AboveContext => f.write_str("above the context"),
             Self::Paths => f.write_str("in source.build.paths"),
             Self::Attributes => f.write_str("the attributes of counted files"),
@@ -192,6 +207,8 @@ pub struct Selector {
     /// Dockerfile, ignore file and details, where they are and where they could be.
     named: BTreeMap<GitPath, Why>,
     context: GitPath,
+    /// The directories that are named contexts: all that lies in them counts.
+    contexts: Vec<GitPath>,
     choice: Choice,
     ignored: Vec<Pathspec>,
     /// The directories with counted files at or below them.
@@ -223,11 +240,14 @@ impl Selector {
         if let Some(why) = self.named.get(path) {
             return Some(*why);
         }
-        if self.context.is_within(path) {
+        if [&self.context].into_iter().chain(&self.contexts).any(|context| context.is_within(path)) {
             return Some(Why::AboveContext);
         }
         if self.ignored.iter().any(|pathspec| pathspec.matches(path)) {
             return None;
+        }
+        if self.contexts.iter().any(|context| path.is_within(context)) {
+            return Some(Why::NamedContext);
         }
         match &self.choice {
             Choice::Paths(paths) => paths.iter().any(|pathspec| pathspec.matches(path)).then_some(Why::Paths),
@@ -271,7 +291,10 @@ pub fn select(
     paths: &BTreeMap<GitPath, Mode>,
     texts: &BTreeMap<GitPath, Vec<u8>>,
 ) -> Result<Asked<Selection, Vec<GitPath>>, InputsError> {
-    context_is_no_file(recipe, paths)?;
+    context_is_no_file("source.build.context", &recipe.context, paths)?;
+    for (name, context) in named_directories(recipe) {
+        context_is_no_file(&format!("source.build.contexts.{name}"), context, paths)?;
+    }
     let mut read = Reading { texts, missing: Vec::new() };
     let dockerfile = find_dockerfile(recipe, paths, &mut read)?;
     let text = dockerfile.as_ref().and_then(|path| read.text(path));
@@ -290,6 +313,7 @@ pub fn select(
     let mut selector = Selector {
         named: named(recipe, &dockerfile, ignore_file.as_ref()),
         context: recipe.context.clone(),
+        contexts: named_directories(recipe).map(|(_, directory)| directory.clone()).collect(),
         choice,
         ignored: pathspecs("source.build.ignore_paths", &recipe.ignore_paths)?,
         directories: BTreeSet::new(),
@@ -363,11 +387,23 @@ fn is_regular(paths: &BTreeMap<GitPath, Mode>, path: &GitPath) -> bool {
     matches!(paths.get(path), Some(Mode::File | Mode::Executable))
 }
 
-fn context_is_no_file(recipe: &Recipe, paths: &BTreeMap<GitPath, Mode>) -> Result<(), InputsError> {
-    let mut above = recipe.context.clone();
+fn named_directories(recipe: &Recipe) -> impl Iterator<Item = (&String, &GitPath)> {
+    recipe.contexts.iter().filter_map(|(name, context)| match context {
+        NamedContext::Directory(directory) => Some((name, directory)),
+        NamedContext::Image(_) | NamedContext::Git { .. } => None,
+    })
+}
+
+fn context_is_no_file(key: &str, context: &GitPath, paths: &BTreeMap<GitPath, Mode>) -> Result<(), InputsError> {
+    let mut above = context.clone();
     while !above.as_bytes().is_empty() {
         if let Some(mode) = paths.get(&above) {
-            return Err(InputsError::Context { context: recipe.context.clone(), path: above, mode: *mode });
+            return Err(InputsError::Context {
+                key: key.to_owned(),
+                context: context.clone(),
+                path: above,
+                mode: *mode,
+            });
         }
         above = above.parent();
     }

@@ -47,7 +47,7 @@ pub enum State {
         /// The digest of everything that it is made of.
         inputs: InputsId,
         /// Which paths decide that.
-        selector: Selector,
+        selector: Box<Selector>,
     },
     /// There is no Dockerfile, or none that can be used.
     NoDockerfile,

@@ -34,7 +34,7 @@ pub async fn build(
         put.registry.repository(),
         put.recipe.dockerfile,
         put.recipe.target.as_deref().unwrap_or_default(),
-        put.recipe.platform
+        put.recipe.platforms.iter().map(String::as_str).collect::<Vec<_>>().join(",")
     );
     let engine = Engine::connect(&put.source.engine, &image, put.say).await?;
     put.say.line(format_args!("engine: {}", engine.describe()));
@@ -65,7 +65,7 @@ pub async fn build(
         target: put.recipe.target.as_deref(),
         args: &put.recipe.args,
         labels: &labels,
-        platform: Some(&put.recipe.platform),
+        platform: put.recipe.platforms.first().map(String::as_str),
         shared_key: &format!("{}:{}{}", put.recipe.repository, put.recipe.tag_prefix, put.recipe.dockerfile),
     };
     match publish(put, params, &engine, &build).await {

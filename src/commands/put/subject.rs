@@ -162,7 +162,7 @@ impl Subject {
 
     /// What the decisions on versions need to know of the commit.
     pub fn state(&self) -> State {
-        State::Image { inputs: self.made_of.id, selector: self.made_of.selection.selector.clone() }
+        State::Image { inputs: self.made_of.id, selector: Box::new(self.made_of.selection.selector.clone()) }
     }
 }
 

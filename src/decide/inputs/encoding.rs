@@ -17,10 +17,14 @@ pub const FORMAT: u64 = 1;
 /// - a *number* is 8 bytes, the highest first; a *text* is the number of its bytes and the bytes;
 ///   an *option* is the number 0, or the number 1 and the value; a *list* is the number of its items and the items;
 /// - the text `git-image inputs`, the number [`FORMAT`];
-/// - texts: repository, tag prefix, platform, context, Dockerfile; options of texts: target, epoch, path of the details;
+/// - texts: repository, tag prefix, platforms (sorted, with a comma between two), context, Dockerfile; options of texts:
+///   target, epoch, path of the details;
 /// - lists of pairs of texts, in the order of their keys: args, labels;
-/// - a list: the names of the secrets of the build, and a list: its named contexts. There are none yet;
-/// - the list of entries: path (text), mode (`100644`, `100755`, `120000` or `160000`, text), object id (text of 20 bytes).
+/// - the list of the names of the build's secrets (texts, sorted);
+/// - the list of its named contexts, in the order of their names: name, and `image:<reference>`, `git:<address>#<commit>`
+///   or `directory:<path>` (texts);
+/// - the list of entries: path (text), mode (`100644`, `100755`, `120000` or `160000`, text), object id (text of 20 bytes);
+/// - only when any is given, the list of further words, in the order of their keys: key (text), values (list of texts).
 ///
 /// The content of `image.details` is one of the entries. `paths` and `ignore_paths` are not hashed, only the files that
 /// they choose: the same files are the same image.
@@ -36,7 +40,10 @@ pub fn digest(recipe: &Recipe, selection: &Selection, tree: &Tree) -> InputsId {
         args,
         labels,
         epoch,
-        platform,
+        platforms,
+        secrets,
+        contexts,
+        words,
         repository,
         tag_prefix,
     } = recipe;
@@ -45,7 +52,7 @@ pub fn digest(recipe: &Recipe, selection: &Selection, tree: &Tree) -> InputsId {
     hash.number(FORMAT);
     hash.text(GitRepository::as_str(repository).as_bytes());
     hash.text(tag_prefix.as_bytes());
-    hash.text(platform.as_bytes());
+    hash.text(platforms.iter().map(String::as_str).collect::<Vec<_>>().join(",").as_bytes());
     hash.text(context.as_bytes());
     hash.text(dockerfile.as_bytes());
     hash.option(target.as_deref().map(str::as_bytes));
@@ -53,14 +60,26 @@ pub fn digest(recipe: &Recipe, selection: &Selection, tree: &Tree) -> InputsId {
     hash.option(details.as_ref().map(GitPath::as_bytes));
     hash.pairs(args);
     hash.pairs(labels);
-    hash.list(0);
-    hash.list(0);
+    hash.texts(secrets);
+    hash.list(contexts.len());
+    for (name, context) in contexts {
+        hash.text(name.as_bytes());
+        hash.text(&context.hashed());
+    }
     let entries: Vec<(&GitPath, &Entry)> = selection.files.keys().filter_map(|path| tree.get_key_value(path)).collect();
     hash.list(entries.len());
     for (path, Entry { mode, id }) in entries {
         hash.text(path.as_bytes());
         hash.text(mode_text(*mode));
         hash.text(id.as_bytes());
+    }
+    let words = words.iter();
+    if words.len() > 0 {
+        hash.list(words.len());
+        for (key, values) in words {
+            hash.text(key.as_bytes());
+            hash.texts(values);
+        }
     }
     InputsId::from_bytes(hash.0.finalize().into())
 }
@@ -99,6 +118,12 @@ impl Encoder {
                 self.text(bytes);
             }
         }
+    }
+
+    fn texts<'a>(&mut self, texts: impl IntoIterator<Item = &'a String, IntoIter: ExactSizeIterator>) {
+        let texts = texts.into_iter();
+        self.list(texts.len());
+        texts.for_each(|text| self.text(text.as_bytes()));
     }
 
     fn pairs(&mut self, pairs: &BTreeMap<String, String>) {

@@ -34,6 +34,8 @@ pub enum InputsError {
     /// The context, or a directory above it, is no directory.
     #[error("the context {context} is no directory: {path} is {}", kind(*mode))]
     Context {
+        /// The key of the source that names it.
+        key: String,
         /// The context.
         context: GitPath,
         /// What stands there.
@@ -98,10 +100,9 @@ impl InputsError {
                 "make it a regular file; a Dockerfile can have rules of its own in <Dockerfile>.dockerignore"
                     .to_owned(),
             ),
-            Self::Context { .. } => Some(
-                "name a directory of this repository in `source.build.context`, without symlinks or submodules"
-                    .to_owned(),
-            ),
+            Self::Context { key, .. } => {
+                Some(format!("name a directory of this repository in `{key}`, without symlinks or submodules"))
+            }
             Self::NoDetails { .. } => Some("commit the file, or take `source.build.details` out".to_owned()),
             Self::Details { .. } => Some(
                 "it is made of KEY=value lines; NAME and VERSION are ours, every other key becomes a label".to_owned(),

@@ -18,7 +18,10 @@ pub(in crate::decide) fn recipe() -> Recipe {
         args: BTreeMap::new(),
         labels: BTreeMap::new(),
         epoch: None,
-        platform: Recipe::PLATFORM.to_owned(),
+        platforms: BTreeSet::from([Recipe::PLATFORM.to_owned()]),
+        secrets: BTreeSet::new(),
+        contexts: BTreeMap::new(),
+        words: Words::default(),
         repository: repository.repository().clone(),
         tag_prefix: String::new(),
     }
@@ -150,6 +153,34 @@ fn paths_say_exactly_what_counts() {
 }
 
 #[test]
+fn the_whole_of_a_directory_that_is_a_named_context_counts() {
+    let entries = [
+        ("ci/Dockerfile", File, "FROM a\nCOPY x /\nCOPY --from=lib . /lib\n"),
+        ("ci/x", File, ""),
+        ("lib/common/y", File, ""),
+        ("lib/common/.dockerignore", File, "y"),
+        ("lib/other", File, ""),
+        (".dockerignore", File, "lib"),
+    ];
+    let words = |directory: &str, paths: Option<Vec<String>>| Recipe {
+        context: GitPath::new("ci"),
+        dockerfile: GitPath::new("ci/Dockerfile"),
+        contexts: BTreeMap::from([("lib".to_owned(), NamedContext::Directory(GitPath::new(directory)))]),
+        paths,
+        ..recipe()
+    };
+    let expected = "ci/Dockerfile ci/x lib/common/.dockerignore lib/common/y";
+    assert_eq!(counted(&words("lib/common", None), &files(&entries)), expected);
+    assert_eq!(counted(&words("lib/common", Some(vec!["ci/x".to_owned()])), &files(&entries)), expected);
+    let error = select_all(&words("lib/other/x", None), &files(&entries)).expect_err("a file stands there");
+    assert_eq!(
+        format!("{error}\n{}", error.hint().unwrap_or_default()),
+        "the context lib/other/x is no directory: lib/other is a file\nname a directory of this repository in \
+         `source.build.contexts.lib`, without symlinks or submodules"
+    );
+}
+
+#[test]
 fn a_dockerfile_that_is_a_symlink_is_followed_once() {
     let inside = files(&[("Dockerfile", Symlink, "./ci/../ci/D"), ("ci/D", File, "FROM a\nCOPY x /"), ("x", File, "")]);
     let selection = select_all(&recipe(), &inside).expect("it leads to a file");
@@ -219,6 +250,12 @@ fn golden_cases() -> Vec<(&'static str, InputsId)> {
         digest(&recipe, &selection, &tree(&files))
     };
     let pair = || BTreeMap::from([("A".to_owned(), "1".to_owned())]);
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+    let context = |context: NamedContext| BTreeMap::from([("A".to_owned(), context)]);
+    let git = || NamedContext::Git {
+        url: "https://git.example/acme/lib.git".to_owned(),
+        commit: "1".repeat(40).parse().expect("40 digits"),
+    };
     vec![
         ("plain", of(&|_| {})),
         ("epoch", of(&|recipe| recipe.epoch = Some("2026-11".to_owned()))),
@@ -227,11 +264,20 @@ fn golden_cases() -> Vec<(&'static str, InputsId)> {
         ("args", of(&|recipe| recipe.args = pair())),
         ("labels", of(&|recipe| recipe.labels = pair())),
         ("tag prefix", of(&|recipe| recipe.tag_prefix = "x-".to_owned())),
-        ("platform", of(&|recipe| recipe.platform = "linux/arm64".to_owned())),
+        ("platform", of(&|recipe| recipe.platforms = names(&["linux/arm64"]))),
         ("details", of(&|recipe| recipe.details = Some(GitPath::new("image.details")))),
         ("context", of(&|recipe| recipe.context = GitPath::new("src"))),
         ("paths", of(&|recipe| recipe.paths = Some(vec!["other".to_owned()]))),
         ("ignored paths", of(&|recipe| recipe.ignore_paths = vec!["src".to_owned()])),
+        ("platforms", of(&|recipe| recipe.platforms = names(&["linux/arm64", "linux/amd64"]))),
+        ("secrets", of(&|recipe| recipe.secrets = names(&["npm", "pip"]))),
+        ("context image", of(&|recipe| recipe.contexts = context(NamedContext::Image("debian:12".to_owned())))),
+        ("context git", of(&|recipe| recipe.contexts = context(git()))),
+        ("context directory", of(&|recipe| recipe.contexts = context(NamedContext::Directory(GitPath::new("src"))))),
+        ("ssh", of(&|recipe| recipe.words = Words::default().with("ssh", ["default"]))),
+        ("two words", of(&|recipe| recipe.words = Words::default().with("ssh", ["default"]).with("network", ["host"]))),
+        ("one word of two", of(&|recipe| recipe.words = Words::default().with("add_hosts", ["a=1", "b=2"]))),
+        ("a flag", of(&|recipe| recipe.words = Words::default().with_flag("reproducible", true))),
     ]
 }
 
@@ -249,9 +295,21 @@ fn the_format_is_that_of_the_golden_file_and_every_word_counts() {
 }
 
 #[test]
+fn a_word_that_is_not_given_is_not_hashed() {
+    let files = files(&[("Dockerfile", File, "FROM a")]);
+    let of = |words: Words| {
+        let recipe = Recipe { words, ..recipe() };
+        digest(&recipe, &select_all(&recipe, &files).expect("an image"), &tree(&files))
+    };
+    let none = Words::default().with("ssh", Vec::<String>::new()).with_flag("reproducible", false);
+    assert_eq!(of(none), of(Words::default()));
+}
+
+#[test]
 fn the_encoding_is_what_its_documentation_says() {
     let files = files(&[("Dockerfile", File, "FROM a")]);
-    let recipe = Recipe { epoch: Some("e".to_owned()), ..recipe() };
+    let words = Words::default().with("network", ["host"]);
+    let recipe = Recipe { epoch: Some("e".to_owned()), words, ..recipe() };
     let mut bytes = Vec::new();
     let number = |bytes: &mut Vec<u8>, number: usize| bytes.extend_from_slice(&(number as u64).to_be_bytes());
     let text = |bytes: &mut Vec<u8>, text: &[u8]| {
@@ -273,6 +331,10 @@ fn the_encoding_is_what_its_documentation_says() {
     text(&mut bytes, b"Dockerfile");
     text(&mut bytes, b"100644");
     text(&mut bytes, tree(&files)[&GitPath::new("Dockerfile")].id.as_bytes());
+    number(&mut bytes, 1);
+    text(&mut bytes, b"network");
+    number(&mut bytes, 1);
+    text(&mut bytes, b"host");
     let selection = select_all(&recipe, &files).expect("an image");
     assert_eq!(digest(&recipe, &selection, &tree(&files)).to_string(), Digest::of(&bytes).hex());
 }

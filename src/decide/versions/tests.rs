@@ -22,9 +22,10 @@ impl World {
     fn new(trees: Vec<Files>, skipped: Vec<bool>) -> Self {
         let ids: Vec<CommitId> = (0..trees.len()).map(id).collect();
         let state = |files: &Files| match select_all(&recipe(), files) {
-            Ok(selection) => {
-                State::Image { inputs: digest(&recipe(), &selection, &tree(files)), selector: selection.selector }
-            }
+            Ok(selection) => State::Image {
+                inputs: digest(&recipe(), &selection, &tree(files)),
+                selector: Box::new(selection.selector),
+            },
             Err(_) => State::NoDockerfile,
         };
         let states = ids.iter().copied().zip(trees.iter().map(state)).collect();

@@ -316,8 +316,12 @@ pub struct BuildSource {
     pub target: Option<String>,
     /// Build args.
     pub args: BTreeMap<String, String>,
+    /// A file of the repository with further build args.
+    pub args_file: Option<GitPath>,
     /// Labels of the image.
     pub labels: BTreeMap<String, String>,
+    /// A file of the repository with further labels.
+    pub labels_file: Option<GitPath>,
     /// Any text: another text is another image.
     pub epoch: Option<String>,
 }

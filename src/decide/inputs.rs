@@ -14,11 +14,12 @@ use crate::details::{self, Details};
 use crate::dockerfile::{self, Position, Source, Sources, Whole};
 use crate::dockerignore::Ignore;
 use crate::names::{GitPath, GitRepository, ObjectId};
+use crate::pairs;
 use crate::request::BuildSource;
 use pathspec::Pathspec;
 
 pub use encoding::{FORMAT, digest};
-pub use error::InputsError;
+pub use error::{InputsError, Pairs};
 pub use words::{NamedContext, Words};
 
 /// What git says of a path besides its content.
@@ -68,8 +69,12 @@ pub struct Recipe {
     pub target: Option<String>,
     /// Build args.
     pub args: BTreeMap<String, String>,
+    /// A file with further build args.
+    pub args_file: Option<GitPath>,
     /// Labels of the image.
     pub labels: BTreeMap<String, String>,
+    /// A file with further labels.
+    pub labels_file: Option<GitPath>,
     /// Any text: another text is another image.
     pub epoch: Option<String>,
     /// The platforms that are built for; one at least.
@@ -94,8 +99,19 @@ impl Recipe {
     pub fn new(git: &GitRepository, build: &BuildSource, tag_prefix: &str) -> Self {
         let dockerfile = build.dockerfile();
         // By name, so that a new key of the source is not forgotten here.
-        let BuildSource { context, dockerfile: _, paths, ignore_paths, details, target, args, labels, epoch } =
-            build.clone();
+        let BuildSource {
+            context,
+            dockerfile: _,
+            paths,
+            ignore_paths,
+            details,
+            target,
+            args,
+            args_file,
+            labels,
+            labels_file,
+            epoch,
+        } = build.clone();
         Self {
             context,
             dockerfile,
@@ -104,7 +120,9 @@ impl Recipe {
             details,
             target,
             args,
+            args_file,
             labels,
+            labels_file,
             epoch,
             // Each key of the source that may change an image has its line here; keys that cannot are left out above.
             platforms: BTreeSet::from([Self::PLATFORM.to_owned()]),
@@ -146,6 +164,10 @@ pub struct Selection {
     pub ignore_file: Option<GitPath>,
     /// What `image.details` says.
     pub details: Details,
+    /// The build args: the recipe's, and those of its file.
+    pub args: BTreeMap<String, String>,
+    /// The labels: the recipe's, and those of its file.
+    pub labels: BTreeMap<String, String>,
     /// Why the whole context counts, when it does.
     pub whole: Option<Whole>,
 }
@@ -159,6 +181,10 @@ pub enum Why {
     IgnoreFile,
     /// It is `image.details`.
     Details,
+    /// It is the file with build args.
+    ArgsFile,
+    /// It is the file with labels.
+    LabelsFile,
     /// It is a source of the Dockerfile, or lies below one.
     Source {
         /// The line of the Dockerfile.
@@ -187,6 +213,8 @@ impl fmt::Display for Why {
             Self::Dockerfile => f.write_str("the Dockerfile"),
             Self::IgnoreFile => f.write_str("the ignore file"),
             Self::Details => f.write_str("image.details"),
+            Self::ArgsFile => f.write_str("the file with build args"),
+            Self::LabelsFile => f.write_str("the file with labels"),
             Self::Source { line } => write!(f, "a source in line {line} of the Dockerfile"),
             Self::Above { line } => write!(f, "above a source in line {line} of the Dockerfile"),
             Self::Context => f.write_str("in the context, which counts as a whole"),
@@ -204,7 +232,7 @@ impl fmt::Display for Why {
 /// one, they differ. So a path that would change the selection if it existed counts too, although it does not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selector {
-    /// Dockerfile, ignore file and details, where they are and where they could be.
+    /// Dockerfile, ignore file, details, and the files of args and labels, where they are and where they could be.
     named: BTreeMap<GitPath, Why>,
     context: GitPath,
     /// The directories that are named contexts: all that lies in them counts.
@@ -280,8 +308,8 @@ fn source_of(sources: &[Source], path: &GitPath) -> Option<Why> {
     above
 }
 
-/// Which of these paths count. `texts` holds the blobs of Dockerfile, ignore file and details, as far as they are
-/// read (of a symlink, the path that it leads to); those that it lacks are asked for.
+/// Which of these paths count. `texts` holds the blobs of Dockerfile, ignore file, details, and the files of args and
+/// labels, as far as they are read (of a symlink, the path that it leads to); those that it lacks are asked for.
 ///
 /// # Errors
 ///
@@ -306,10 +334,14 @@ pub fn select(
         None => Some(Ignore::default()),
     };
     let details = read_details(recipe, paths, &mut read)?;
-    let (Some(dockerfile), Some(text), Some(ignore), Some(details)) = (dockerfile, text, ignore, details) else {
+    let args = read_pairs(Pairs::Args, &recipe.args, recipe.args_file.as_ref(), paths, &mut read)?;
+    let labels = read_pairs(Pairs::Labels, &recipe.labels, recipe.labels_file.as_ref(), paths, &mut read)?;
+    let (Some(dockerfile), Some(text), Some(ignore), Some(details), Some(args), Some(labels)) =
+        (dockerfile, text, ignore, details, args, labels)
+    else {
         return Ok(Asked::Need(read.missing));
     };
-    let (choice, mut whole) = choose(recipe, text, ignore)?;
+    let (choice, mut whole) = choose(recipe, text, &args, ignore)?;
     let mut selector = Selector {
         named: named(recipe, &dockerfile, ignore_file.as_ref()),
         context: recipe.context.clone(),
@@ -330,6 +362,8 @@ pub fn select(
         dockerfile,
         ignore_file,
         details,
+        args,
+        labels,
         whole,
     }))
 }
@@ -346,6 +380,8 @@ fn named(recipe: &Recipe, dockerfile: &GitPath, ignore_file: Option<&GitPath>) -
         }
     }
     named.extend(recipe.details.iter().map(|path| (path.clone(), Why::Details)));
+    named.extend(recipe.args_file.iter().map(|path| (path.clone(), Why::ArgsFile)));
+    named.extend(recipe.labels_file.iter().map(|path| (path.clone(), Why::LabelsFile)));
     named.extend([&recipe.dockerfile, dockerfile].map(|path| (path.clone(), Why::Dockerfile)));
     named
 }
@@ -365,6 +401,55 @@ fn read_details(
         Ok(details) => Ok(Some(details)),
         Err(source) => Err(InputsError::Details { path: path.clone(), source }),
     }
+}
+
+/// What the recipe says, and its file; `None`: the file is not read yet.
+fn read_pairs(
+    kind: Pairs,
+    given: &BTreeMap<String, String>,
+    file: Option<&GitPath>,
+    paths: &BTreeMap<GitPath, Mode>,
+    read: &mut Reading<'_>,
+) -> Result<Option<BTreeMap<String, String>>, InputsError> {
+    let Some(path) = file else { return Ok(Some(given.clone())) };
+    if !is_regular(paths, path) {
+        return Err(InputsError::NoPairs { kind, path: path.clone(), mode: paths.get(path).copied() });
+    }
+    let Some(text) = read.text(path) else { return Ok(None) };
+    merge_pairs(kind, given, path, text).map(Some)
+}
+
+/// What was given, and what a file has besides.
+///
+/// # Errors
+///
+/// The file cannot be read, has a `$BUILD_…` variable, or another value for a name that was given.
+pub fn merge_pairs(
+    kind: Pairs,
+    given: &BTreeMap<String, String>,
+    path: &GitPath,
+    text: &[u8],
+) -> Result<BTreeMap<String, String>, InputsError> {
+    let pairs = pairs::parse(path, text).map_err(|source| InputsError::Pairs { kind, path: path.clone(), source })?;
+    let mut all = given.clone();
+    for (name, pairs::Value { text, line }) in pairs {
+        if has_build_variable(&text) {
+            return Err(InputsError::BuildVariable { kind, path: path.clone(), name, line });
+        }
+        match all.get(&name) {
+            Some(before) if *before != text => {
+                return Err(InputsError::Disagree { kind, path: path.clone(), name, line });
+            }
+            _ => drop(all.insert(name, text)),
+        }
+    }
+    Ok(all)
+}
+
+/// Whether a text has one of Concourse's `$BUILD_…` variables: in what an image is made of, a build number would make
+/// every put another image, and check would not even know it.
+pub fn has_build_variable(text: &str) -> bool {
+    text.contains("$BUILD_") || text.contains("${BUILD_")
 }
 
 /// The blobs that are read, and those that are missed.
@@ -452,11 +537,16 @@ fn follow(directory: &GitPath, target: &[u8]) -> Option<GitPath> {
     Some(GitPath::new(parts.join(&b'/')))
 }
 
-fn choose(recipe: &Recipe, dockerfile: &[u8], ignore: Ignore) -> Result<(Choice, Option<Whole>), InputsError> {
+fn choose(
+    recipe: &Recipe,
+    dockerfile: &[u8],
+    args: &BTreeMap<String, String>,
+    ignore: Ignore,
+) -> Result<(Choice, Option<Whole>), InputsError> {
     if let Some(paths) = &recipe.paths {
         return Ok((Choice::Paths(pathspecs("source.build.paths", paths)?), None));
     }
-    Ok(match dockerfile::sources(dockerfile, &recipe.args) {
+    Ok(match dockerfile::sources(dockerfile, args) {
         Sources::Patterns(sources) => (Choice::Sources { sources, whole: false, ignore }, None),
         Sources::Whole(whole) => (Choice::Sources { sources: Vec::new(), whole: true, ignore }, Some(whole)),
     })

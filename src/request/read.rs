@@ -14,6 +14,7 @@ use super::{
     RegistrySource, RegistryTransport, RepositorySetting, Request, RequestError, Source, Verify,
 };
 use crate::concourse::Version;
+use crate::decide::inputs::has_build_variable;
 use crate::decide::tags::check_prefix;
 use crate::names::{BadName, GitPath, GitScheme, GitUrl, RegistryHost, Repository, Secret};
 
@@ -405,7 +406,9 @@ fn build(block: &Block) -> Result<BuildSource, RequestError> {
         details: block.parsed("details")?,
         target: block.text("target").filter(|target| !target.is_empty()),
         args: block.text_map("args"),
+        args_file: block.parsed("args_file")?,
         labels: block.text_map("labels"),
+        labels_file: block.parsed("labels_file")?,
         epoch: block.text("epoch"),
     })
 }
@@ -413,7 +416,7 @@ fn build(block: &Block) -> Result<BuildSource, RequestError> {
 /// A build number in what the image is made of would make every put another image; check would not even know it.
 fn refuse_build_variables(block: &Block, name: &str) -> Result<(), RequestError> {
     for (variable, text) in block.text_map(name) {
-        if text.contains("$BUILD_") || text.contains("${BUILD_") {
+        if has_build_variable(&text) {
             return Err(RequestError::Contradiction {
                 what: format!(
                     "`{}.{variable}` has a `$BUILD_…` variable: every build would make another image",

@@ -244,6 +244,51 @@ fn sources_of_copy_and_add_are_what_the_engine_takes() {
 }
 
 #[test]
+fn args_and_labels_come_from_files_of_the_repository() {
+    let dockerfile = "FROM {base}\nARG WHAT\nARG MORE\nCOPY $WHAT /got/\nRUN echo $MORE > /got/more\n";
+    let files = &[
+        file("a", "a"),
+        file("b", "b"),
+        file("ci/args", "# which file\nWHAT=b\nMORE=x y\n"),
+        file("ci/args.yaml", "WHAT: a\nMORE: 1.10\n"),
+        file("ci/bad", "WHAT=a\nMORE\n"),
+    ];
+    holds(&[
+        Row {
+            name: "inputs-args-lines",
+            dockerfile,
+            files,
+            build: json!({"args_file": "ci/args"}),
+            becomes: Image(&[("b", "b"), ("more", "x y\n")]),
+        },
+        Row {
+            name: "inputs-args-yaml",
+            dockerfile,
+            files,
+            build: json!({"args_file": "ci/args.yaml", "args": {"MORE": "1.10"}}),
+            becomes: Image(&[("a", "a"), ("more", "1.10\n")]),
+        },
+    ]);
+    let mut project = Project::empty("inputs-labels-file");
+    project.git.commit("master", &[&[file("Dockerfile", "FROM scratch\nCOPY a /got/\n")], files.as_slice()].concat());
+    project.source["build"] = json!({"labels_file": "ci/args", "labels": {"own": "1"}});
+    let version = only(&project.check(None));
+    assert_eq!(project.put(&project.source, "master").succeeds()["version"], version);
+    let tag = format!("inputs-{}", version["inputs"].as_str().expect("a version has inputs"));
+    let labels = servers().registry().image_config(project.name, &tag)["config"]["Labels"].clone();
+    assert_eq!((&labels["WHAT"], &labels["MORE"], &labels["own"]), (&json!("b"), &json!("x y"), &json!("1")));
+    project.git.commit("master", &[file("ci/args", "WHAT=a\n")]);
+    assert_ne!(only(&project.check(None))["inputs"], version["inputs"], "the file is part of the image");
+
+    project.source["build"] = json!({"args_file": "ci/bad"});
+    let expected = "error: cannot read the build args in ci/bad\n\
+                    cause: line 2 has no '=': \"MORE\"\n\
+                    hint: it is made of NAME=value lines; .yml, .yaml or .json at its end makes it a block of names with one text each";
+    assert_eq!(error(&project.check(None)), expected);
+    assert_eq!(error(&project.put(&project.source, "master")), expected);
+}
+
+#[test]
 fn an_ignore_file_excludes_what_the_engine_would_not_get() {
     let context = &[
         file("src/a", "a"),

@@ -50,7 +50,7 @@ pub async fn build(
     };
     let dockerfile = read(&selection.dockerfile)?;
     let ignore_file = selection.ignore_file.as_ref().map(read).transpose()?;
-    let base = dockerfile::base(&dockerfile, &put.recipe.args, put.recipe.target.as_deref());
+    let base = dockerfile::base(&dockerfile, &selection.args, put.recipe.target.as_deref());
     let labels = labels(put, params, variables, commit, base);
     let registry = put.registry.repository();
     let credentials = put.source.logins();
@@ -63,7 +63,7 @@ pub async fn build(
         dockerfile_name: &file_name(&selection.dockerfile),
         dockerignore: ignore_file.as_deref(),
         target: put.recipe.target.as_deref(),
-        args: &put.recipe.args,
+        args: &selection.args,
         labels: &labels,
         platform: put.recipe.platforms.first().map(String::as_str),
         shared_key: &format!("{}:{}{}", put.recipe.repository, put.recipe.tag_prefix, put.recipe.dockerfile),
@@ -195,7 +195,7 @@ fn labels(
     base: Option<String>,
 ) -> BTreeMap<String, String> {
     let details = put.subject.details();
-    let mut all = put.recipe.labels.clone();
+    let mut all = put.subject.made_of.selection.labels.clone();
     all.extend(details.labels.clone());
     all.extend(params.labels.iter().map(|(name, text)| (name.clone(), expand_build_variables(text, variables))));
     let title = details

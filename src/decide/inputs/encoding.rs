@@ -19,7 +19,7 @@ pub const FORMAT: u64 = 1;
 /// - the text `git-image inputs`, the number [`FORMAT`];
 /// - texts: repository, tag prefix, platforms (sorted, with a comma between two), context, Dockerfile; options of texts:
 ///   target, epoch, path of the details;
-/// - lists of pairs of texts, in the order of their keys: args, labels;
+/// - lists of pairs of texts, in the order of their keys: args, labels, those of `args_file` and `labels_file` among them;
 /// - the list of the names of the build's secrets (texts, sorted);
 /// - the list of its named contexts, in the order of their names: name, and `image:<reference>`, `git:<address>#<commit>`
 ///   or `directory:<path>` (texts);
@@ -37,8 +37,11 @@ pub fn digest(recipe: &Recipe, selection: &Selection, tree: &Tree) -> InputsId {
         ignore_paths: _,
         details,
         target,
-        args,
-        labels,
+        // As the selection has them: with those of the files.
+        args: _,
+        args_file: _,
+        labels: _,
+        labels_file: _,
         epoch,
         platforms,
         secrets,
@@ -58,8 +61,8 @@ pub fn digest(recipe: &Recipe, selection: &Selection, tree: &Tree) -> InputsId {
     hash.option(target.as_deref().map(str::as_bytes));
     hash.option(epoch.as_deref().map(str::as_bytes));
     hash.option(details.as_ref().map(GitPath::as_bytes));
-    hash.pairs(args);
-    hash.pairs(labels);
+    hash.pairs(&selection.args);
+    hash.pairs(&selection.labels);
     hash.texts(secrets);
     hash.list(contexts.len());
     for (name, context) in contexts {

@@ -1,8 +1,11 @@
 //! Why the files of an image cannot be told, and what to do then.
 
+use std::fmt;
+
 use super::Mode;
 use crate::details::DetailsError;
 use crate::names::GitPath;
+use crate::pairs::PairsError;
 
 /// Why the files of an image cannot be told.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +63,53 @@ pub enum InputsError {
         #[source]
         source: DetailsError,
     },
+    /// A file of args or labels is missing, or no regular file.
+    #[error("there is no file of {kind} at {path}{}", mode.map(|mode| format!(": it is {}", self::kind(mode))).unwrap_or_default())]
+    NoPairs {
+        /// What it should have.
+        kind: Pairs,
+        /// Where it was looked for.
+        path: GitPath,
+        /// What stands there.
+        mode: Option<Mode>,
+    },
+    /// A file of args or labels cannot be read.
+    #[error("cannot read the {kind} in {path}")]
+    Pairs {
+        /// What it should have.
+        kind: Pairs,
+        /// The file.
+        path: GitPath,
+        /// Why.
+        #[source]
+        source: PairsError,
+    },
+    /// A file has another value than the key for the same name.
+    #[error("{name} of the {kind} has one value in `{}`, and another in line {line} of {path}", kind.key())]
+    Disagree {
+        /// What they have.
+        kind: Pairs,
+        /// The file.
+        path: GitPath,
+        /// The name.
+        name: String,
+        /// Its line in the file.
+        line: usize,
+    },
+    /// A file has a variable of a build.
+    #[error(
+        "{name} of the {kind} in line {line} of {path} has a `$BUILD_…` variable: every build would make another image"
+    )]
+    BuildVariable {
+        /// What it has.
+        kind: Pairs,
+        /// The file.
+        path: GitPath,
+        /// The name.
+        name: String,
+        /// Its line.
+        line: usize,
+    },
     /// A pattern that git would not take, or that means something else than a path.
     #[error("`{key}` has the pattern {pattern:?}, which {why}")]
     Pathspec {
@@ -70,6 +120,42 @@ pub enum InputsError {
         /// What is wrong with it.
         why: &'static str,
     },
+}
+
+/// What a file with names and values has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pairs {
+    /// Build args.
+    Args,
+    /// Labels.
+    Labels,
+}
+
+impl Pairs {
+    /// The key of the source that gives them by itself.
+    fn key(self) -> &'static str {
+        match self {
+            Self::Args => "source.build.args",
+            Self::Labels => "source.build.labels",
+        }
+    }
+
+    /// The key of the source that names their file.
+    fn file_key(self) -> &'static str {
+        match self {
+            Self::Args => "source.build.args_file",
+            Self::Labels => "source.build.labels_file",
+        }
+    }
+}
+
+impl fmt::Display for Pairs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Args => "build args",
+            Self::Labels => "labels",
+        })
+    }
 }
 
 fn kind(mode: Mode) -> &'static str {
@@ -107,6 +193,15 @@ impl InputsError {
             Self::Details { .. } => Some(
                 "it is made of KEY=value lines; NAME and VERSION are ours, every other key becomes a label".to_owned(),
             ),
+            Self::NoPairs { kind, .. } => Some(format!("commit the file, or take `{}` out", kind.file_key())),
+            Self::Pairs { .. } => Some(
+                "it is made of NAME=value lines; .yml, .yaml or .json at its end makes it a block of names with one text each"
+                    .to_owned(),
+            ),
+            Self::Disagree { .. } => Some("give it in one of the two".to_owned()),
+            Self::BuildVariable { .. } => {
+                Some("say which build it was in `params.labels` or `params.tags` of the put".to_owned())
+            }
             Self::Pathspec { .. } => Some("give a path from the root of the repository, with *, ? and […]".to_owned()),
         }
     }

@@ -16,7 +16,9 @@ pub(in crate::decide) fn recipe() -> Recipe {
         details: None,
         target: None,
         args: BTreeMap::new(),
+        args_file: None,
         labels: BTreeMap::new(),
+        labels_file: None,
         epoch: None,
         platforms: BTreeSet::from([Recipe::PLATFORM.to_owned()]),
         secrets: BTreeSet::new(),
@@ -178,6 +180,67 @@ fn the_whole_of_a_directory_that_is_a_named_context_counts() {
         "the context lib/other/x is no directory: lib/other is a file\nname a directory of this repository in \
          `source.build.contexts.lib`, without symlinks or submodules"
     );
+}
+
+#[test]
+fn args_and_labels_of_files_are_those_of_the_recipe_and_the_files_count() {
+    let files = files(&[
+        ("Dockerfile", File, "FROM a\nARG WHAT\nCOPY $WHAT /\n"),
+        ("ci/args", File, "WHAT=x\nB=1\n"),
+        ("ci/labels.yml", File, "l: v\n"),
+        ("x", File, ""),
+        ("y", File, ""),
+    ]);
+    let pair = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
+    let words = Recipe {
+        args: pair("B", "1"),
+        args_file: Some(GitPath::new("ci/args")),
+        labels_file: Some(GitPath::new("ci/labels.yml")),
+        ..recipe()
+    };
+    assert_eq!(counted(&words, &files), "Dockerfile ci/args ci/labels.yml x");
+    let selection = select_all(&words, &files).expect("an image");
+    assert_eq!(selection.args, [pair("B", "1"), pair("WHAT", "x")].into_iter().flatten().collect());
+    assert_eq!(selection.labels, pair("l", "v"));
+    let without = Recipe { args: selection.args.clone(), labels: selection.labels.clone(), ..recipe() };
+    assert_ne!(
+        digest(&words, &selection, &tree(&files)),
+        digest(&without, &select_all(&without, &files).expect("an image"), &tree(&files)),
+        "the files count as entries"
+    );
+}
+
+#[test]
+fn what_is_wrong_with_a_file_of_args_is_told_with_its_line() {
+    let pair = BTreeMap::from([("A".to_owned(), "1".to_owned())]);
+    for (text, expected) in [
+        (None, "there is no file of build args at ci/args\ncommit the file, or take `source.build.args_file` out"),
+        (
+            Some((Symlink, "x")),
+            "there is no file of build args at ci/args: it is a symlink\ncommit the file, or take `source.build.args_file` out",
+        ),
+        (
+            Some((File, "B=1\nA")),
+            "cannot read the build args in ci/args\nit is made of NAME=value lines; .yml, .yaml or .json at its end makes it \
+             a block of names with one text each",
+        ),
+        (
+            Some((File, "B=1\nA=2")),
+            "A of the build args has one value in `source.build.args`, and another in line 2 of ci/args\n\
+             give it in one of the two",
+        ),
+        (
+            Some((File, "B=${BUILD_ID}")),
+            "B of the build args in line 1 of ci/args has a `$BUILD_…` variable: every build would make another image\n\
+             say which build it was in `params.labels` or `params.tags` of the put",
+        ),
+    ] {
+        let mut files = files(&[("Dockerfile", File, "FROM a")]);
+        files.extend(text.map(|(mode, text)| (GitPath::new("ci/args"), (mode, text.as_bytes().to_vec()))));
+        let recipe = Recipe { args: pair.clone(), args_file: Some(GitPath::new("ci/args")), ..recipe() };
+        let error = select_all(&recipe, &files).expect_err("the file is bad");
+        assert_eq!(format!("{error}\n{}", error.hint().unwrap_or_default()), expected, "{text:?}");
+    }
 }
 
 #[test]
@@ -347,9 +410,11 @@ pub(in crate::decide) fn entry() -> impl Strategy<Value = (&'static str, Option<
         Just("FROM a\nRUN --mount=source=link/f,target=/f x"),
         Just("FROM a\nCOPY . /"),
         Just("FROM a\nCOPY link *.txt /"),
+        Just("FROM a\nARG WHAT\nCOPY $WHAT /"),
     ];
     let ignore = prop_oneof![Just("a/b"), Just("*\n!a"), Just("**/*.txt"), Just("link")];
     let details = prop_oneof![Just("NAME=a"), Just("bad"), Just("")];
+    let args = prop_oneof![Just("WHAT=a/b"), Just("WHAT=d"), Just("bad"), Just("")];
     let any_mode = prop_oneof![4 => Just(File), 1 => Just(Executable), 1 => Just(Symlink), 1 => Just(Submodule)];
     let regular = prop_oneof![6 => Just(File), 1 => Just(Symlink)];
     let plain = prop_oneof![
@@ -371,7 +436,8 @@ pub(in crate::decide) fn entry() -> impl Strategy<Value = (&'static str, Option<
     prop_oneof![
         2 => (Just("Dockerfile"), (regular.clone(), prop_oneof![5 => dockerfile, 1 => Just("D")]).prop_map(Some)),
         1 => (prop_oneof![Just(".dockerignore"), Just("Dockerfile.dockerignore")], proptest::option::of((regular.clone(), ignore))),
-        1 => (Just("image.details"), proptest::option::of((regular, details))),
+        1 => (Just("image.details"), proptest::option::of((regular.clone(), details))),
+        1 => (Just("args"), proptest::option::of((regular, args))),
         8 => (plain, proptest::option::weighted(0.7, (any_mode, prop_oneof![Just("FROM a"), Just("2")]))),
     ]
 }
@@ -396,12 +462,14 @@ proptest! {
         before in proptest::collection::vec(entry(), 0..14),
         edits in proptest::collection::vec(entry(), 1..4),
         with_details in any::<bool>(),
+        with_args in any::<bool>(),
         context in prop_oneof![4 => Just(""), 1 => Just("a"), 1 => Just("d")],
         paths in proptest::option::weighted(0.2, Just(vec!["a/b".to_owned(), "*.txt".to_owned()])),
         ignore_paths in prop_oneof![3 => Just(vec![]), 1 => Just(vec!["a/b/*".to_owned(), "link".to_owned()])],
     ) {
         let mut recipe = Recipe { context: GitPath::new(context), paths, ignore_paths, ..recipe() };
         recipe.details = with_details.then(|| GitPath::new("image.details"));
+        recipe.args_file = with_args.then(|| GitPath::new("args"));
         let mut parent = files(&[("Dockerfile", File, "FROM a\nCOPY a/b d /"), ("image.details", File, "NAME=x")]);
         edit(&mut parent, &before);
         let mut child = parent.clone();

@@ -324,6 +324,18 @@ pub struct BuildSource {
     pub labels_file: Option<GitPath>,
     /// Any text: another text is another image.
     pub epoch: Option<String>,
+    /// Whose images are used.
+    pub reuse: Reuse,
+}
+
+/// Whose images a branch uses in place of building its own: `source.build.reuse`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reuse {
+    /// `repository`: those of every branch, as long as they are made of the same.
+    #[default]
+    Repository,
+    /// `branch`: its own only. The branch is part of `inputs`.
+    Branch,
 }
 
 impl BuildSource {

@@ -48,7 +48,7 @@ async fn check_with(request: &CheckRequest, edge: &Edge, say: &Say, cache: &Cach
         let depth = if cache.is_empty() { Depth::Commits(FIRST_DEPTH) } else { Depth::Keep };
         git.fetch(&want, depth).await?;
     }
-    let recipe = Recipe::new(source.git.uri.repository(), &source.build, &source.registry.tag_prefix);
+    let recipe = Recipe::new(source);
     let registry;
     let mut history = History::read(&git, &recipe, want, tip.commit).await?;
     if source.announce == Announce::OnlyBuilt {

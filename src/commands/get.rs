@@ -30,7 +30,7 @@ pub async fn get(request: GetRequest, edge: &Edge, say: &Say) -> Result<Answer, 
     let GetRequest { source, version, params } = request;
     let destination = edge.directory()?;
     let work = workplace(edge)?;
-    let recipe = Recipe::new(source.git.uri.repository(), &source.build, &source.registry.tag_prefix);
+    let recipe = Recipe::new(&source);
     let git = Git::open(&source.git, &work.path().join("repository"), &edge.programs, say).await?;
 
     let details = match source.registry.repository {

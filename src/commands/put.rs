@@ -43,7 +43,7 @@ pub async fn put(request: PutRequest, edge: &Edge, say: &Say) -> Result<Answer, 
     let PutRequest { source, params } = request;
     let artifacts = edge.directory()?;
     let work = workplace(edge)?;
-    let recipe = Recipe::new(source.git.uri.repository(), &source.build, &source.registry.tag_prefix);
+    let recipe = Recipe::new(&source);
     let git = Git::open(&source.git, &work.path().join("repository"), &edge.programs, say).await?;
 
     let subject = Subject::read(&source, &params, &recipe, &git, artifacts, say).await?;

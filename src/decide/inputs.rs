@@ -11,11 +11,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use crate::details::{self, Details};
-use crate::dockerfile::{self, Position, Source, Sources, Whole};
+use crate::dockerfile::{self, Position, Sources, Whole};
 use crate::dockerignore::Ignore;
-use crate::names::{GitPath, GitRepository, ObjectId};
+use crate::names::{Branch, GitPath, GitRepository, ObjectId};
 use crate::pairs;
-use crate::request::BuildSource;
+use crate::request::{BuildSource, Reuse, Source};
 use pathspec::Pathspec;
 
 pub use encoding::{FORMAT, digest};
@@ -96,7 +96,8 @@ impl Recipe {
     pub const PLATFORM: &str = "linux/amd64";
 
     /// The words of a source: of each key, that it counts, or by `_` that it cannot change an image.
-    pub fn new(git: &GitRepository, build: &BuildSource, tag_prefix: &str) -> Self {
+    pub fn new(source: &Source) -> Self {
+        let build = &source.build;
         let dockerfile = build.dockerfile();
         // By name, so that a new key of the source is not forgotten here.
         let BuildSource {
@@ -111,7 +112,12 @@ impl Recipe {
             labels,
             labels_file,
             epoch,
+            reuse,
         } = build.clone();
+        let branch = match reuse {
+            Reuse::Repository => None,
+            Reuse::Branch => source.git.branch.as_ref().map(Branch::as_str),
+        };
         Self {
             context,
             dockerfile,
@@ -128,9 +134,9 @@ impl Recipe {
             platforms: BTreeSet::from([Self::PLATFORM.to_owned()]),
             secrets: BTreeSet::new(),
             contexts: BTreeMap::new(),
-            words: Words::default(),
-            repository: git.clone(),
-            tag_prefix: tag_prefix.to_owned(),
+            words: Words::default().with("branch", branch),
+            repository: source.git.uri.repository().clone(),
+            tag_prefix: source.registry.tag_prefix.clone(),
         }
     }
 
@@ -248,7 +254,7 @@ enum Choice {
     /// `source.build.paths`.
     Paths(Vec<Pathspec>),
     /// The Dockerfile's sources.
-    Sources { sources: Vec<Source>, whole: bool, ignore: Ignore },
+    Sources { sources: Vec<dockerfile::Source>, whole: bool, ignore: Ignore },
 }
 
 impl Selector {
@@ -291,14 +297,15 @@ impl Selector {
     fn diverts(&self, path: &GitPath) -> bool {
         let Choice::Sources { sources, .. } = &self.choice else { return false };
         let Some(inside) = path.relative_to(&self.context) else { return false };
-        let diverts = |source: &Source| matches!(source.pattern.position(&inside), Position::Above | Position::At);
+        let diverts =
+            |source: &dockerfile::Source| matches!(source.pattern.position(&inside), Position::Above | Position::At);
         sources.iter().any(diverts) && self.counts(path).is_some()
     }
 }
 
-fn source_of(sources: &[Source], path: &GitPath) -> Option<Why> {
+fn source_of(sources: &[dockerfile::Source], path: &GitPath) -> Option<Why> {
     let mut above = None;
-    for Source { pattern, line } in sources {
+    for dockerfile::Source { pattern, line } in sources {
         match pattern.position(path) {
             Position::At | Position::Below => return Some(Why::Source { line: *line }),
             Position::Above => above = above.or(Some(Why::Above { line: *line })),

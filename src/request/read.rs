@@ -11,7 +11,7 @@ use super::shape::{self, Key, Kind, ShapeError};
 use super::{
     Announce, BuildSource, CheckRequest, CiSkip, ClientCert, Credentials, EngineHost, EngineSource, EngineTls,
     GetImage, GetParams, GetRequest, GetSource, GitConfig, GitSource, Mirror, PutParams, PutRequest, Rebuild,
-    RegistrySource, RegistryTransport, RepositorySetting, Request, RequestError, Source, Verify,
+    RegistrySource, RegistryTransport, RepositorySetting, Request, RequestError, Reuse, Source, Verify,
 };
 use crate::concourse::Version;
 use crate::decide::inputs::has_build_variable;
@@ -136,6 +136,13 @@ impl Body {
     fn source(&mut self) -> Result<Source, RequestError> {
         let source = self.block("source", shape::SOURCE)?;
         let git = git(&source.required_block("git", "git: {uri: https://git.example.com/acme/app.git}")?)?;
+        let build = build(&source.block("build"))?;
+        if build.reuse == Reuse::Branch && git.branch.is_none() {
+            return Err(RequestError::Contradiction {
+                what: "`source.build.reuse: branch` is given without `source.git.branch`".to_owned(),
+                hint: "name the branch: its name becomes part of what the image is made of".to_owned(),
+            });
+        }
         let mut registry =
             registry(&source.required_block("registry", "registry: {repository: registry.example.com/acme/app-ci}")?)?;
         let registries = registries::read(&source, &mut registry)?;
@@ -143,7 +150,7 @@ impl Body {
             git,
             registry,
             registries,
-            build: build(&source.block("build"))?,
+            build,
             engine: engine(&source.block("engine"))?,
             announce: if source.flag("only_built") { Announce::OnlyBuilt } else { Announce::All },
         })
@@ -410,7 +417,19 @@ fn build(block: &Block) -> Result<BuildSource, RequestError> {
         labels: block.text_map("labels"),
         labels_file: block.parsed("labels_file")?,
         epoch: block.text("epoch"),
+        reuse: reuse(block)?,
     })
+}
+
+fn reuse(block: &Block) -> Result<Reuse, RequestError> {
+    match block.text("reuse").as_deref() {
+        None | Some("repository") => Ok(Reuse::Repository),
+        Some("branch") => Ok(Reuse::Branch),
+        Some(other) => {
+            let why = "is neither `repository` nor `branch`".to_owned();
+            Err(block.refuse("reuse", BadName { what: "setting", text: other.to_owned(), why }))
+        }
+    }
 }
 
 /// A build number in what the image is made of would make every put another image; check would not even know it.

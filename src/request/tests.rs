@@ -73,6 +73,14 @@ fn a_request_that_cannot_be_served_says_which_key_and_what_to_write() {
             "error: `source.build.context` is not usable\ncause: path \"../up\" has '..'; paths stay inside the repository",
         ),
         (
+            with_build(r#""reuse": "team""#),
+            "error: `source.build.reuse` is not usable\ncause: setting \"team\" is neither `repository` nor `branch`",
+        ),
+        (
+            with_build(r#""reuse": "branch""#),
+            "error: `source.build.reuse: branch` is given without `source.git.branch`\nhint: name the branch: its name becomes part of what the image is made of",
+        ),
+        (
             with_build(r#""secrets": {}"#),
             "error: `source.build.secrets` is not supported by this release\nhint: it comes with a later release of git-image; leave it out until then",
         ),

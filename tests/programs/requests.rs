@@ -220,7 +220,7 @@ fn check_refuses_what_it_cannot_serve_and_says_what_to_write() {
         (
             with(&json!({"build": "ci/image"})),
             "error: `source.build` must be a block, but it is a text\n\
-             hint: write a block: build: {context: …, dockerfile: …, paths: …, ignore_paths: …, details: …, target: …, args: …, args_file: …, labels: …, labels_file: …, epoch: …}\n",
+             hint: write a block: build: {context: …, dockerfile: …, paths: …, ignore_paths: …, details: …, target: …, args: …, args_file: …, labels: …, labels_file: …, epoch: …, reuse: …}\n",
         ),
         (
             with(&json!({"build": {"args": {"A": 1}}})),

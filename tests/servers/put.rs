@@ -423,3 +423,22 @@ fn only_built_announces_a_version_after_its_put() {
     let newer = project.put(&project.source, "master").succeeds()["version"].clone();
     assert_eq!(check(&source, Some(&version)).succeeds(), json!([version, newer]));
 }
+
+#[test]
+fn a_branch_that_reuses_only_its_own_images_builds_what_another_has_built() {
+    let project = Project::new("put-reuse");
+    let own = json!("branch");
+    let master = project.source_with(&[("/build/reuse", own.clone())]);
+    let branch = project.source_with(&[("/build/reuse", own), ("/git/branch", json!("feature"))]);
+    let first = project.put(&master, "master").succeeds()["version"].clone();
+    project.git.set("feature", "master");
+    let ran = project.put(&branch, "feature");
+    let second = ran.succeeds()["version"].clone();
+    assert!(ran.stderr.contains("exporting to image"), "it was not built:\n{}", ran.stderr);
+    assert_eq!(second["ref"], first["ref"]);
+    assert_ne!(second["inputs"], first["inputs"]);
+    assert_eq!(only(&check(&branch, None)), second);
+    let again = project.put(&branch, "feature");
+    assert_eq!(again.succeeds()["version"], second);
+    assert!(again.stderr.contains("nothing to build"), "{}", again.stderr);
+}

@@ -80,7 +80,7 @@ impl Servers {
 
 /// The repository of the registry. What completes it is read at the tip of the source's branch, as check does.
 async fn repository(source: &Source, git: &Git) -> Result<Repository, Error> {
-    let recipe = Recipe::new(source.git.uri.repository(), &source.build, &source.registry.tag_prefix);
+    let recipe = Recipe::new(source);
     let details = match source.registry.repository {
         RepositorySetting::Whole(_) => Details::default(),
         RepositorySetting::Beginning(_) => {

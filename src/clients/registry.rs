@@ -246,16 +246,17 @@ impl Registry {
     ///
     /// [`RegistryError::NotAnImage`] for what is no image, such as a cache, a signature or a chart.
     pub async fn image(&self, at: At<'_>) -> Result<Option<Image>, RegistryError> {
-        let Some(mut manifest) = self.manifest(at).await? else { return Ok(None) };
+        let Some(manifest) = self.manifest(at).await? else { return Ok(None) };
+        let mut content = self.content(&manifest)?;
         for _ in 0..INDEX_DEPTH {
-            match self.content(&manifest)? {
+            match content {
                 Content::Image { config: config_descriptor, layers } => {
                     let config = self.config(&config_descriptor).await?;
                     return Ok(Some(Image { manifest, config_descriptor, layers, config }));
                 }
                 Content::Index { manifests } => {
                     let child = self.for_our_platform(&at, &manifests)?;
-                    manifest = self.child(&child.digest).await?;
+                    content = self.content(&self.child(&child.digest).await?)?;
                 }
             }
         }

@@ -133,10 +133,10 @@ pub struct RunConfig {
     pub labels: Option<BTreeMap<String, String>>,
 }
 
-/// An image: its manifest and its config.
+/// An image: its manifest and its config, those of our platform when there are several.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Image {
-    /// The manifest.
+    /// What tags of the image point to: its manifest, or the index that it was chosen from.
     pub manifest: Manifest,
     /// The config's descriptor.
     pub config_descriptor: Descriptor,

@@ -1,7 +1,7 @@
 //! The resource protocol: one JSON value on stdin, one on stdout, everything for eyes on descriptor 2.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -53,6 +53,8 @@ pub struct Edge {
     pub arguments: Vec<OsString>,
     /// Concourse's `BUILD_*` and `ATC_EXTERNAL_URL`; empty for check, where they are frozen and shared.
     pub build: BTreeMap<String, String>,
+    /// Everything in the environment, for what the source asks by name.
+    pub variables: BTreeMap<OsString, OsString>,
     /// Where temporary files go.
     pub temporary: PathBuf,
     /// What the programs that we start may know of it.
@@ -62,6 +64,11 @@ pub struct Edge {
 }
 
 impl Edge {
+    /// A variable of the environment; `None` when it is not set, or is no text.
+    pub fn variable(&self, name: &str) -> Option<String> {
+        self.variables.get(OsStr::new(name))?.to_str().map(str::to_owned)
+    }
+
     /// The directory that Concourse gives as the first argument.
     ///
     /// # Errors
@@ -167,6 +174,7 @@ pub fn read_edge() -> Edge {
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .filter(|(name, _)| concourse(name))
             .collect(),
+        variables: std::env::vars_os().collect(),
         programs: Environment::select(temporary.clone(), std::env::vars_os()),
         temporary,
         now: Timestamp::now(),

@@ -8,6 +8,7 @@ use crate::clients::engine::EngineError;
 use crate::clients::git::GitError;
 use crate::clients::registry::RegistryError;
 use crate::clients::rootfs::RootfsError;
+use crate::clients::ssh_agent::AgentError;
 use crate::decide::inputs::InputsError;
 use crate::request::RequestError;
 
@@ -32,6 +33,9 @@ pub enum Error {
     /// The engine refused, could not be reached, or the build failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// An ssh key for the build cannot be used.
+    #[error(transparent)]
+    Agent(#[from] AgentError),
     /// An image could not be unpacked.
     #[error(transparent)]
     Rootfs(#[from] RootfsError),
@@ -53,6 +57,7 @@ impl Error {
             Self::Inputs(error) => error.hint(),
             Self::Registry(error) => error.hint(),
             Self::Engine(error) => error.hint(),
+            Self::Agent(error) => error.hint(),
             Self::Rootfs(error) => error.hint(),
             Self::Reap(error) => error.hint(),
             Self::Step(error) => error.hint(),

@@ -4,6 +4,7 @@
 //! later release brings is refused by name, and a value of another type is refused with what to write instead.
 
 pub mod docker_config;
+mod options;
 mod read;
 mod registries;
 pub mod shape;
@@ -18,6 +19,10 @@ use crate::concourse::Version;
 use crate::names::{BadName, Branch, GitPath, GitUrl, RegistryHost, Repository, Secret};
 
 pub use docker_config::DockerConfigError;
+pub use options::{
+    BuildOptions, Compression, ContextSource, Entitlement, Network, RegistryCache, SecretSource, SshKey, Steps,
+    Timestamps,
+};
 pub use shape::ShapeError;
 
 /// Why the JSON on stdin is not a request that we can serve.
@@ -326,6 +331,8 @@ pub struct BuildSource {
     pub epoch: Option<String>,
     /// Whose images are used.
     pub reuse: Reuse,
+    /// How the engine builds.
+    pub options: BuildOptions,
 }
 
 /// Whose images a branch uses in place of building its own: `source.build.reuse`.
@@ -415,6 +422,8 @@ pub struct PutParams {
     pub tags: Vec<String>,
     /// A file with further tags, separated by white space.
     pub additional_tags: Option<String>,
+    /// A stage that must build before anything is pushed.
+    pub test: Option<String>,
     /// Whether the image is built although its content tag exists.
     pub rebuild: Rebuild,
     /// Labels that say who built it, with `$BUILD_*`; not part of `inputs`.

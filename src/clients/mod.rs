@@ -7,3 +7,4 @@ pub mod git;
 pub mod process;
 pub mod registry;
 pub mod rootfs;
+pub mod ssh_agent;

@@ -44,6 +44,12 @@ impl Environment {
         }
         Self { temporary, path, proxies }
     }
+
+    /// The variables that say where a proxy is, as far as they are text.
+    pub fn proxies(&self) -> Vec<(String, String)> {
+        let text = |text: &OsString| text.to_str().map(str::to_owned);
+        self.proxies.iter().filter_map(|(name, value)| Some((text(name)?, text(value)?))).collect()
+    }
 }
 
 /// Why a child did not do what it was started for.

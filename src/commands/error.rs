@@ -23,9 +23,17 @@ pub enum StepError {
     #[error("`{key}` {path:?} leads outside of the artifacts of this step")]
     Outside {
         /// The key.
-        key: &'static str,
+        key: String,
         /// Its value.
         path: String,
+    },
+    /// A secret is to come from a variable that is not set.
+    #[error("there is no variable {name} for `{key}` in the environment of this step")]
+    NoVariable {
+        /// The key of the source, with its blocks.
+        key: String,
+        /// The variable.
+        name: String,
     },
     /// The files of the checkout are not those of its commit.
     #[error("the checkout `{artifact}` is not what git has at {commit}: {}", differences(changed, missing, unknown))]
@@ -217,6 +225,9 @@ impl StepError {
                 )
             }
             Self::Outside { .. } => "write it as ARTIFACT or ARTIFACT/PATH".to_owned(),
+            Self::NoVariable { .. } => {
+                "Concourse sets only BUILD_… and what the image of the resource type sets; give the secret by `value: ((name))`, or by `file`".to_owned()
+            }
             Self::NotAsCommitted { unknown, changed, missing, .. } if changed.is_empty() && missing.is_empty() && !unknown.is_empty() => {
                 "they were made by an earlier task, or git ignores them: commit them, exclude them in .dockerignore, or set `source.only_built: true` so that their content counts".to_owned()
             }

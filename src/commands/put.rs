@@ -1,6 +1,7 @@
 //! `out`: gives the version of a checkout its image, built only if nobody has built it, and sets the tags.
 
 mod build;
+mod given;
 mod subject;
 mod tags;
 
@@ -82,7 +83,7 @@ pub async fn put(request: PutRequest, edge: &Edge, say: &Say) -> Result<Answer, 
             if found.is_some() {
                 say.line("image: built again, as `params.rebuild` says; workers that have fetched this version keep the old bytes");
             }
-            let image = build::build(&put, &params, &edge.build, &commit, work.path()).await?;
+            let image = build::build(&put, &params, edge, &commit, work.path()).await?;
             (image, "now".to_owned(), Read::BeforeABuild)
         }
     };
@@ -100,8 +101,8 @@ fn answer(put: &Put<'_>, commit: &CommitFacts, image: &Image, tags: &[Tag], how:
 }
 
 /// A path below the artifacts, as a param names it.
-fn artifact_path(artifacts: &Path, key: &'static str, path: &str) -> Result<std::path::PathBuf, StepError> {
-    let outside = || StepError::Outside { key, path: path.to_owned() };
+fn artifact_path(artifacts: &Path, key: &str, path: &str) -> Result<std::path::PathBuf, StepError> {
+    let outside = || StepError::Outside { key: key.to_owned(), path: path.to_owned() };
     let relative: crate::names::GitPath = path.parse().map_err(|_| outside())?;
     if relative.as_bytes().is_empty() {
         return Err(outside());

@@ -15,7 +15,7 @@ use crate::dockerfile::{self, Position, Sources, Whole};
 use crate::dockerignore::Ignore;
 use crate::names::{Branch, GitPath, GitRepository, ObjectId};
 use crate::pairs;
-use crate::request::{BuildSource, Reuse, Source};
+use crate::request::{BuildOptions, BuildSource, ContextSource, Network, Reuse, Source, Timestamps};
 use pathspec::Pathspec;
 
 pub use encoding::{FORMAT, digest};
@@ -113,7 +113,35 @@ impl Recipe {
             labels_file,
             epoch,
             reuse,
+            options,
         } = build.clone();
+        let BuildOptions {
+            platforms,
+            secrets,
+            ssh,
+            contexts,
+            add_hosts,
+            network,
+            allow: _,
+            shm_size_bytes,
+            ulimits,
+            steps: _,
+            cache: _,
+            compression: _,
+            timestamps,
+        } = options;
+        let default = BTreeSet::from([Self::PLATFORM.to_owned()]);
+        let pairs = |map: BTreeMap<String, String>| map.into_iter().map(|(name, value)| format!("{name}={value}"));
+        let network = match network {
+            Network::Engine => None,
+            Network::None => Some("none"),
+            Network::Host => Some("host"),
+        };
+        let named = |source| match source {
+            ContextSource::Image(reference) => NamedContext::Image(reference),
+            ContextSource::Git { url, commit } => NamedContext::Git { url, commit },
+            ContextSource::Directory(directory) => NamedContext::Directory(directory),
+        };
         let branch = match reuse {
             Reuse::Repository => None,
             Reuse::Branch => source.git.branch.as_ref().map(Branch::as_str),
@@ -131,10 +159,17 @@ impl Recipe {
             labels_file,
             epoch,
             // Each key of the source that may change an image has its line here; keys that cannot are left out above.
-            platforms: BTreeSet::from([Self::PLATFORM.to_owned()]),
-            secrets: BTreeSet::new(),
-            contexts: BTreeMap::new(),
-            words: Words::default().with("branch", branch),
+            platforms: if platforms.is_empty() { default } else { platforms },
+            secrets: secrets.into_keys().collect(),
+            contexts: contexts.into_iter().map(|(name, source)| (name, named(source))).collect(),
+            words: Words::default()
+                .with("branch", branch)
+                .with("ssh", ssh.into_keys())
+                .with("add_hosts", pairs(add_hosts))
+                .with("network", network)
+                .with("shm_size", shm_size_bytes.map(|bytes| bytes.to_string()))
+                .with("ulimits", pairs(ulimits))
+                .with_flag("reproducible", timestamps == Timestamps::Rewritten),
             repository: source.git.uri.repository().clone(),
             tag_prefix: source.registry.tag_prefix.clone(),
         }

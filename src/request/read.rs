@@ -6,13 +6,13 @@ use std::str::FromStr;
 
 use serde_json::{Map, Value};
 
-use super::registries;
 use super::shape::{self, Key, Kind, ShapeError};
 use super::{
     Announce, BuildSource, CheckRequest, CiSkip, ClientCert, Credentials, EngineHost, EngineSource, EngineTls,
     GetImage, GetParams, GetRequest, GetSource, GitConfig, GitSource, Mirror, PutParams, PutRequest, Rebuild,
     RegistrySource, RegistryTransport, RepositorySetting, Request, RequestError, Reuse, Source, Verify,
 };
+use super::{options, registries};
 use crate::concourse::Version;
 use crate::decide::inputs::has_build_variable;
 use crate::decide::tags::check_prefix;
@@ -95,6 +95,7 @@ impl Source {
             .chain(self.registry.client_certs.iter().map(|certificate| &certificate.key))
             .chain(keys)
             .chain(engine)
+            .chain(self.build.options.secrets())
             .chain(self.git.git_config.iter().filter(|one| one.may_be_secret()).map(|one| &one.value))
             .collect()
     }
@@ -171,8 +172,8 @@ impl Body {
 
 /// A block whose keys and types are right.
 pub(super) struct Block {
-    path: String,
-    map: Map<String, Value>,
+    pub(super) path: String,
+    pub(super) map: Map<String, Value>,
 }
 
 impl Block {
@@ -209,13 +210,13 @@ impl Block {
         Some(items.iter().filter_map(Value::as_str).map(str::to_owned).collect())
     }
 
-    fn text_map(&self, name: &str) -> BTreeMap<String, String> {
+    pub(super) fn text_map(&self, name: &str) -> BTreeMap<String, String> {
         let Some(map) = self.map.get(name).and_then(Value::as_object) else { return BTreeMap::new() };
         map.iter().filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect()
     }
 
     /// An inner block; an absent one is empty.
-    fn block(&self, name: &str) -> Block {
+    pub(super) fn block(&self, name: &str) -> Block {
         let map = self.map.get(name).and_then(Value::as_object).cloned().unwrap_or_default();
         Block { path: self.key(name), map }
     }
@@ -228,6 +229,15 @@ impl Block {
             map: item.as_object().cloned().unwrap_or_default(),
         };
         items.map(block).collect()
+    }
+
+    /// The blocks in a block, by their names.
+    pub(super) fn entries(&self, name: &str) -> Vec<(String, Block)> {
+        let entry = |(entry, value): (&String, &Value)| {
+            let path = format!("{}.{entry}", self.key(name));
+            (entry.clone(), Block { path, map: value.as_object().cloned().unwrap_or_default() })
+        };
+        self.map.get(name).and_then(Value::as_object).into_iter().flatten().map(entry).collect()
     }
 
     fn required_block(&self, name: &str, example: &'static str) -> Result<Block, RequestError> {
@@ -418,6 +428,7 @@ fn build(block: &Block) -> Result<BuildSource, RequestError> {
         labels_file: block.parsed("labels_file")?,
         epoch: block.text("epoch"),
         reuse: reuse(block)?,
+        options: options::read(block)?,
     })
 }
 
@@ -532,6 +543,7 @@ fn put_params(block: &Block) -> PutParams {
         source: block.text("source"),
         tags: block.texts("tags").unwrap_or_default(),
         additional_tags: block.text("additional_tags"),
+        test: block.text("test").filter(|stage| !stage.is_empty()),
         rebuild: if block.flag("rebuild") { Rebuild::Yes } else { Rebuild::No },
         labels: block.text_map("labels"),
     }

@@ -77,8 +77,12 @@ impl ShapeError {
     }
 }
 
+/// The most keys that a hint shows of a block.
+const SHOWN_KEYS: usize = 5;
+
 fn join_keys(keys: &[&str]) -> String {
-    keys.iter().map(|key| format!("{key}: …")).collect::<Vec<_>>().join(", ")
+    let more = (keys.len() > SHOWN_KEYS).then(|| "…".to_owned());
+    keys.iter().take(SHOWN_KEYS).map(|key| format!("{key}: …")).chain(more).collect::<Vec<_>>().join(", ")
 }
 
 /// How a value must be written that has another type.
@@ -131,6 +135,10 @@ pub enum Kind {
     Blocks(&'static [Key]),
     /// A block.
     Block(&'static [Key]),
+    /// A block, or a text that stands for a block with this key alone.
+    Short(&'static [Key], &'static str),
+    /// Such blocks by name.
+    Shorts(&'static [Key], &'static str),
 }
 
 /// The longest text that a message shows.
@@ -278,22 +286,33 @@ static BUILD: &[Key] = &[
     now("labels_file", Kind::Text),
     now("epoch", Kind::Text),
     now("reuse", Kind::Text),
-    later("secrets", LATER),
-    later("ssh", LATER),
-    later("platforms", "images are made for linux/amd64 yet; leave it out"),
-    later("contexts", LATER),
-    later("add_hosts", LATER),
-    later("network", LATER),
-    later("allow", LATER),
-    later("shm_size", LATER),
-    later("ulimits", LATER),
-    later("no_cache", "`params.rebuild: true` of the put builds an image again"),
-    later("cache", "the engine's own cache is used; leave it out"),
-    later("compression", LATER),
-    later("reproducible", LATER),
+    now("secrets", Kind::Shorts(BUILD_SECRET, "value")),
+    now("ssh", Kind::Shorts(BUILD_SSH, "private_key")),
+    now("platforms", Kind::Texts),
+    now("contexts", Kind::TextMap),
+    now("add_hosts", Kind::TextMap),
+    now("network", Kind::Text),
+    now("allow", Kind::Texts),
+    now("shm_size", Kind::Text),
+    now("ulimits", Kind::TextMap),
+    now("no_cache", Kind::Flag),
+    now("cache", Kind::Flag),
+    now("compression", Kind::Short(BUILD_COMPRESSION, "type")),
+    now("reproducible", Kind::Flag),
     later("build_args", "its name here is `source.build.args`"),
     later("target_name", "its name here is `source.build.target`"),
 ];
+
+static BUILD_SECRET: &[Key] = &[now("value", Kind::Secret), now("file", Kind::Text), now("env", Kind::Text)];
+
+static BUILD_SSH: &[Key] = &[
+    now("private_key", Kind::Secret),
+    now("private_key_passphrase", Kind::Secret),
+    now("file", Kind::Text),
+    now("env", Kind::Text),
+];
+
+static BUILD_COMPRESSION: &[Key] = &[now("type", Kind::Text), now("level", Kind::Text)];
 
 static ENGINE: &[Key] = &[now("host", Kind::TextOrTexts), now("tls", Kind::Block(ENGINE_TLS))];
 
@@ -321,7 +340,7 @@ pub static PUT_PARAMS: &[Key] = &[
     later("tag_prefix", "say it in `source.registry.tag_prefix`"),
     later("version", "put VERSION into the file that `source.build.details` names"),
     later("bump_aliases", LATER),
-    later("test", LATER),
+    now("test", Kind::Text),
     later("skip_download", "it belongs to the get after the put: write it in `get_params`, or use `no_get: true`"),
     later("build", "its name here is `source.build.context`, and the checkout is `params.source`"),
     later("dockerfile", IN_BUILD),
@@ -367,11 +386,27 @@ fn check_value(value: &mut Value, kind: Kind, at: &str) -> Result<(), ShapeError
             map.iter_mut().try_for_each(|(name, value)| check_value(value, Kind::Text, &join(at, name)))
         }
         (Kind::Block(keys), Value::Object(map)) => check(map, keys, at),
+        (Kind::Short(keys, key), value @ (Value::String(_) | Value::Object(_))) => check_short(value, keys, key, at),
+        (Kind::Shorts(keys, key), Value::Object(map)) => {
+            map.retain(|_, value| !value.is_null());
+            map.iter_mut().try_for_each(|(name, value)| check_value(value, Kind::Short(keys, key), &join(at, name)))
+        }
         (Kind::Blocks(keys), Value::Array(items)) => items
             .iter_mut()
             .enumerate()
             .try_for_each(|(index, item)| check_value(item, Kind::Block(keys), &format!("{at}[{index}]"))),
         (_, value) => Err(wrong_type(at.to_owned(), kind, value)),
+    }
+}
+
+/// Writes the short form out, so that nothing after this meets it.
+fn check_short(value: &mut Value, keys: &'static [Key], key: &str, at: &str) -> Result<(), ShapeError> {
+    if let Value::String(_) = value {
+        *value = Value::Object(Map::from_iter([(key.to_owned(), value.take())]));
+    }
+    match value {
+        Value::Object(map) => check(map, keys, at),
+        _ => Ok(()),
     }
 }
 
@@ -388,11 +423,14 @@ pub fn wrong_type(key: String, kind: Kind, value: &Value) -> ShapeError {
         Kind::TextMap => Advice::TextMap,
         Kind::Blocks(keys) => Advice::Blocks { keys: usable_names(keys).collect() },
         Kind::Block(keys) => Advice::Block { keys: usable_names(keys).collect() },
+        Kind::Short(..) if is_plain => Advice::Quote,
+        Kind::Short(keys, _) => Advice::Block { keys: usable_names(keys).collect() },
+        Kind::Shorts(..) => Advice::TextMap,
     };
     // A text in the place of a block may be an address with a password, or a whole key.
     let show = match kind {
         Kind::Text | Kind::Flag | Kind::Count | Kind::Texts | Kind::TextOrTexts => true,
-        Kind::Secret | Kind::TextMap | Kind::Blocks(_) | Kind::Block(_) => false,
+        Kind::Secret | Kind::TextMap | Kind::Blocks(_) | Kind::Block(_) | Kind::Short(..) | Kind::Shorts(..) => false,
     };
     ShapeError::WrongType { key, wanted: wanted(kind), found: found(value, show), advice }
 }
@@ -407,6 +445,8 @@ fn wanted(kind: Kind) -> &'static str {
         Kind::TextMap => "a block of texts",
         Kind::Blocks(_) => "a list of blocks",
         Kind::Block(_) => "a block",
+        Kind::Short(..) => "a text or a block",
+        Kind::Shorts(..) => "texts or blocks by name",
     }
 }
 

@@ -81,8 +81,8 @@ fn a_request_that_cannot_be_served_says_which_key_and_what_to_write() {
             "error: `source.build.reuse: branch` is given without `source.git.branch`\nhint: name the branch: its name becomes part of what the image is made of",
         ),
         (
-            with_build(r#""secrets": {}"#),
-            "error: `source.build.secrets` is not supported by this release\nhint: it comes with a later release of git-image; leave it out until then",
+            with_build(r#""build_args": {}"#),
+            "error: `source.build.build_args` is not supported by this release\nhint: its name here is `source.build.args`",
         ),
         (
             "[1]".to_owned(),

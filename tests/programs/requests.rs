@@ -80,9 +80,7 @@ fn a_text_in_the_place_of_a_block_is_not_shown_as_it_may_hold_a_password() {
         Program::check(),
         &with(&json!({"git": "https://ada:hunter2@git.example.com/acme/app.git"})),
         "error: `source.git` must be a block, but it is a text\n\
-         hint: write a block: git: {uri: …, branch: …, username: …, password: …, private_key: …, private_key_user: …, \
-         private_key_passphrase: …, known_hosts: …, skip_ssl_verification: …, ca_certs: …, git_config: …, \
-         disable_ci_skip: …, version_depth: …}\n",
+         hint: write a block: git: {uri: …, branch: …, username: …, password: …, private_key: …, …}\n",
     );
     refused(
         Program::check(),
@@ -120,7 +118,7 @@ fn check_refuses_what_it_cannot_serve_and_says_what_to_write() {
         (
             r#"{"source": "https://git.example.com/acme/app.git"}"#.to_owned(),
             "error: `source` must be a block, but it is a text\n\
-             hint: write a block: source: {git: …, registry: …, registries: …, docker_config_json: …, build: …, engine: …, only_built: …}\n",
+             hint: write a block: source: {git: …, registry: …, registries: …, docker_config_json: …, build: …, …}\n",
         ),
         (
             "{}".to_owned(),
@@ -220,7 +218,7 @@ fn check_refuses_what_it_cannot_serve_and_says_what_to_write() {
         (
             with(&json!({"build": "ci/image"})),
             "error: `source.build` must be a block, but it is a text\n\
-             hint: write a block: build: {context: …, dockerfile: …, paths: …, ignore_paths: …, details: …, target: …, args: …, args_file: …, labels: …, labels_file: …, epoch: …, reuse: …}\n",
+             hint: write a block: build: {context: …, dockerfile: …, paths: …, ignore_paths: …, details: …, …}\n",
         ),
         (
             with(&json!({"build": {"args": {"A": 1}}})),
@@ -472,6 +470,71 @@ fn check_refuses_what_it_cannot_serve_and_says_what_to_write() {
              cause: address \"ssh://builder\" is ssh, which comes with a later release\n",
         ),
         (
+            with(&json!({"build": {"secrets": {"token": {"value": "x", "env": "Y"}}}})),
+            "error: `source.build.secrets.token` has more than one source\n\
+             hint: give one of: value, file (artifact/path), env (a variable)\n",
+        ),
+        (
+            with(&json!({"build": {"secrets": {"token": {}}}})),
+            "error: `source.build.secrets.token` has no source\n\
+             hint: give one of: value, file (artifact/path), env (a variable)\n",
+        ),
+        (
+            with(&json!({"build": {"secrets": {"token": 1234}}})),
+            "error: `source.build.secrets.token` must be a text or a block, but it is a number\n\
+             hint: YAML made it so; write it in quotes: token: \"…\"\n",
+        ),
+        (
+            with(&json!({"build": {"ssh": {"default": {"key": "x"}}}})),
+            "error: `source.build.ssh.default.key` is not a key of git-image\n\
+             hint: known here: private_key, private_key_passphrase, file, env\n",
+        ),
+        (
+            with(&json!({"build": {"platforms": ["amd64"]}})),
+            "error: `source.build.platforms` is not usable\n\
+             cause: platform \"amd64\" is not of the form os/architecture or os/architecture/variant\n",
+        ),
+        (
+            with(&json!({"build": {"contexts": {"code": "https://git.example.com/acme/lib.git#master"}}})),
+            "error: `source.build.contexts.code` is not usable\n\
+             cause: context \"https://git.example.com/acme/lib.git#master\" names no commit behind #, 40 hexadecimal digits: a branch would move without a new version\n",
+        ),
+        (
+            with(&json!({"build": {"add_hosts": {"a": "b"}}})),
+            "error: `source.build.add_hosts.a` is not usable\n\
+             cause: address \"b\" is no IP address\n",
+        ),
+        (
+            with(&json!({"build": {"network": "bridge"}})),
+            "error: `source.build.network` is not usable\n\
+             cause: word \"bridge\" is none of: default, none, host\n",
+        ),
+        (
+            with(&json!({"build": {"allow": ["all"]}})),
+            "error: `source.build.allow` is not usable\n\
+             cause: entitlement \"all\" is none of: network.host, security.insecure\n",
+        ),
+        (
+            with(&json!({"build": {"shm_size": "64 MiB"}})),
+            "error: `source.build.shm_size` is not usable\n\
+             cause: size \"64 MiB\" is no size: a number of bytes, or one with k, m or g behind it\n",
+        ),
+        (
+            with(&json!({"build": {"ulimits": {"nofile": "many"}}})),
+            "error: `source.build.ulimits.nofile` is not usable\n\
+             cause: limit \"many\" is not of the form soft:hard, two numbers, or one for both\n",
+        ),
+        (
+            with(&json!({"build": {"compression": "xz"}})),
+            "error: `source.build.compression.type` is not usable\n\
+             cause: compression \"xz\" is none of: gzip, zstd\n",
+        ),
+        (
+            with(&json!({"build": {"compression": {"type": "gzip", "level": "10"}}})),
+            "error: `source.build.compression.level` is not usable\n\
+             cause: compression \"10\" is no number from 0 to 9\n",
+        ),
+        (
             with(&json!({"engine": {"host": "builder:1234"}})),
             "error: `source.engine.host` is not usable\n\
              cause: address \"builder:1234\" is neither unix:///path nor tcp://host:port\n",
@@ -569,7 +632,7 @@ fn out_refuses_what_it_cannot_serve_and_says_what_to_write() {
         (
             beside(&json!({"params": {"repository": "repo"}})),
             "error: `params.repository` is not a key of git-image\n\
-             hint: known here: source, tags, additional_tags, rebuild, labels\n",
+             hint: known here: source, tags, additional_tags, rebuild, labels, test\n",
         ),
         (
             beside(&json!({"params": {"skip_download": true}})),
@@ -589,7 +652,7 @@ fn out_refuses_what_it_cannot_serve_and_says_what_to_write() {
         (
             beside(&json!({"params": ["a"]})),
             "error: `params` must be a block, but it is a list\n\
-             hint: write a block: params: {source: …, tags: …, additional_tags: …, rebuild: …, labels: …}\n",
+             hint: write a block: params: {source: …, tags: …, additional_tags: …, rebuild: …, labels: …, …}\n",
         ),
     ] {
         refused(Program::put(directory.path()), &request, stderr);

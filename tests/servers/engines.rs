@@ -1,5 +1,6 @@
 //! The same builds on every engine: a BuildKit daemon, and Docker engines old and new with either store.
 
+mod options;
 mod reach;
 
 use std::collections::BTreeMap;

@@ -117,6 +117,8 @@ fn usable(keys: &'static [Key], path: &str) -> BTreeSet<String> {
             | Kind::Count
             | Kind::Texts
             | Kind::TextOrTexts
+            | Kind::Short(..)
+            | Kind::Shorts(..)
             | Kind::TextMap => {
                 all.insert(path);
             }

@@ -88,6 +88,26 @@ pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().expect("memory can be written to")
 }
 
+/// Pushes the base image with these programs of the machine and the libraries that they need, where they are here.
+#[track_caller]
+pub fn push_base_with(programs: &[&str], registry: &Registry, repository: &str, tag: &str) -> String {
+    let directory = temporary();
+    let mut archive = tar::Builder::new(Vec::new());
+    let mut files: Vec<String> = programs.iter().map(ToString::to_string).collect();
+    let listed = run(Command::new("ldd").args(programs));
+    let libraries = listed.split_whitespace().filter(|word| word.starts_with('/') && !word.ends_with(':'));
+    files.extend(libraries.map(str::to_owned));
+    files.sort();
+    files.dedup();
+    for file in files {
+        let content = std::fs::read(&file).expect("a program or its library can be read");
+        append(&mut archive, tar::EntryType::Regular, file.trim_start_matches('/'), 0o755, &content);
+    }
+    let programs = archive.into_inner().expect("memory can be written to");
+    layout(directory.path(), &[busybox(), programs], json!({"Env": ["PATH=/usr/bin:/bin"]}));
+    push(directory.path(), registry, repository, tag, None)
+}
+
 /// The base image's layout, made once.
 #[track_caller]
 fn base() -> &'static Path {

@@ -43,6 +43,22 @@ pub enum EngineError {
         #[source]
         source: Cause,
     },
+    /// What the source asks for is beyond this engine.
+    #[error("`{key}` is beyond {engine}")]
+    Unable {
+        /// The key with its blocks, and its value where that matters.
+        key: String,
+        /// What the engine is.
+        engine: String,
+    },
+    /// The engine's own settings do not allow what the source allows.
+    #[error("cannot build {reference}: the engine does not allow {entitlement}")]
+    NotAllowed {
+        /// The image.
+        reference: String,
+        /// Such as `network.host`.
+        entitlement: String,
+    },
     /// A RUN ended with an error.
     #[error("cannot build {reference}: {step} ended with exit code {exit_code}")]
     Run {
@@ -253,6 +269,12 @@ impl EngineError {
             }
             Self::Lost { .. } => {
                 "see whether the engine was stopped or ran out of memory; running the step again is safe"
+            }
+            Self::Unable { .. } => {
+                "a BuildKit daemon can, or a Docker engine with the containerd store: name one in `source.engine.host`, or leave the key out"
+            }
+            Self::NotAllowed { .. } => {
+                "start the BuildKit daemon with --allow-insecure-entitlement and this name, and list it in `source.build.allow`"
             }
             Self::Run { .. } => "the output of the failed step is repeated above",
             Self::MissingSource { .. } => {

@@ -4,6 +4,7 @@
 //! that it does not have yet. What git describes is sent as git describes it, with times that are made of the content,
 //! so that a fresh checkout is no change for an engine that has built before.
 
+use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
@@ -38,11 +39,15 @@ const MODE_SYMLINK: u32 = 1 << 27;
 /// The earliest time that an entry has: 2001-09-09T01:46:40Z. Directories have just this one.
 const FIRST_SECOND: i64 = 1_000_000_000;
 
+/// The engine's name for the directory of the Dockerfile.
+const DOCKERFILE: &str = "dockerfile";
+
 type Packets = mpsc::Sender<Result<Packet, Status>>;
 
 /// What a session serves, and what became of it.
 pub(super) struct Files {
-    context: Arc<Context>,
+    /// By the names that the engine has for them; `context` is the main one.
+    contexts: BTreeMap<String, Arc<Context>>,
     dockerfile: Vec<(GitPath, Bytes)>,
     sent_bytes: Arc<AtomicU64>,
     fault: Arc<Mutex<Option<EngineError>>>,
@@ -60,7 +65,13 @@ impl Files {
             let rules: &[u8] = if rules.is_empty() { b"#\n" } else { rules };
             files.push((GitPath::new(format!("{name}.dockerignore")), Bytes::copy_from_slice(rules)));
         }
-        Self { context, dockerfile: files, sent_bytes: Arc::default(), fault: Arc::default() }
+        let contexts = BTreeMap::from([("context".to_owned(), context)]);
+        Self { contexts, dockerfile: files, sent_bytes: Arc::default(), fault: Arc::default() }
+    }
+
+    /// Serves one more context, under its name.
+    pub(super) fn add(&mut self, name: &str, context: Arc<Context>) {
+        self.contexts.insert(name.to_owned(), context);
     }
 
     /// How many bytes of the context's files were sent so far.
@@ -74,19 +85,20 @@ impl Files {
     }
 
     /// What goes to the engine for a request, in order, with the directories above.
-    fn items(&self, metadata: &MetadataMap) -> Result<Vec<Item>, EngineError> {
+    fn items(&self, name: &str, metadata: &MetadataMap) -> Result<Vec<Item>, EngineError> {
         let wanted = Wanted {
             followed: values(metadata, "followpaths"),
             included: values(metadata, "include-patterns"),
             excluded: values(metadata, "exclude-patterns"),
         };
-        if metadata.get("dir-name").is_some_and(|name| name == "dockerfile") {
+        if name == DOCKERFILE {
             // Two small files of one directory: the engine takes what it needs.
             let mut files: Vec<_> = self.dockerfile.iter().collect();
             files.sort();
             return with_directories(files.into_iter().map(|(path, bytes)| Ok(memory_item(path, bytes))));
         }
-        let mut entries = wanted.of(&self.context);
+        let Some(context) = self.contexts.get(name) else { return Ok(Vec::new()) };
+        let mut entries = wanted.of(context);
         // The engine always looks for the ignore file here too, and drops it for the one beside the Dockerfile. That is no
         // use of it: a COPY of it asks once more, by the inputs' rules.
         if wanted.followed == [b".dockerignore"] {
@@ -116,11 +128,12 @@ impl FileSync for Files {
     type TarStreamStream = ReceiverStream<Result<Packet, Status>>;
 
     async fn diff_copy(&self, request: Request<Streaming<Packet>>) -> Result<Response<Self::DiffCopyStream>, Status> {
-        let name = request.metadata().get("dir-name").cloned();
-        if !name.as_ref().is_some_and(|name| name == "context" || name == "dockerfile") {
+        let name = values(request.metadata(), "dir-name").pop().unwrap_or_default();
+        let name = String::from_utf8_lossy(&name).into_owned();
+        if name != DOCKERFILE && !self.contexts.contains_key(&name) {
             return Err(Status::not_found(format!("no directory {name:?} is shared with this build")));
         }
-        let items = self.items(request.metadata()).map_err(|error| refuse(&self.fault, error))?;
+        let items = self.items(&name, request.metadata()).map_err(|error| refuse(&self.fault, error))?;
         let (packets, answer) = mpsc::channel(WAITING_PACKETS);
         let sync = Sync { items, packets, sent_bytes: self.sent_bytes.clone(), fault: self.fault.clone() };
         // Ends by itself when the connection does: either end of the stream then fails.
@@ -361,7 +374,7 @@ mod tests {
             entry(".git/config", file(false), 4),
         ]);
         let files = Files::new(Arc::new(context), "Dockerfile", b"", None);
-        let items = files.items(&MetadataMap::new()).expect("all is counted");
+        let items = files.items("context", &MetadataMap::new()).expect("all is counted");
         let shown: Vec<_> = items
             .iter()
             .map(|item| {
@@ -396,9 +409,9 @@ mod tests {
         let files = Files::new(context, "Dockerfile", b"", None);
         let mut metadata = MetadataMap::new();
         metadata.append("followpaths", "src".parse().expect("a header value"));
-        assert_eq!(files.items(&metadata).expect("only src").len(), 2);
+        assert_eq!(files.items("context", &metadata).expect("only src").len(), 2);
         metadata.append("followpaths", "notes".parse().expect("a header value"));
-        match files.items(&metadata) {
+        match files.items("context", &metadata) {
             Err(EngineError::BeyondInputs { path, more: 0 }) => assert_eq!(path, GitPath::new("notes/todo")),
             other => panic!("{other:?}"),
         }

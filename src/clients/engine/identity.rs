@@ -43,11 +43,13 @@ pub(super) enum Exports {
     ToTheRegistry,
     /// Into the engine, under its name.
     ToTheEngine,
+    /// It is not kept: that it can be built is all that is asked.
+    Nowhere,
 }
 
 impl Identity {
     /// Where the result of a build goes first.
-    pub(super) fn leaves(&self) -> Exports {
+    pub(super) fn exports(&self) -> Exports {
         match self.leaves {
             Leaves::InTheSolve => Exports::ToTheRegistry,
             Leaves::ByAPush(_) => Exports::ToTheEngine,

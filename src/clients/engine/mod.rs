@@ -18,9 +18,9 @@ mod transport;
 mod words;
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher as _, RandomState};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,11 +34,11 @@ pub use push::InEngine;
 
 use crate::clients::context::Context;
 use crate::decide::builders;
-use crate::names::Digest;
-use crate::request::{Credentials, EngineHost, EngineSource, RegistryTransport};
+use crate::names::{Digest, Secret};
+use crate::request::{BuildOptions, Credentials, EngineHost, EngineSource, RegistryTransport};
 use crate::say::{Say, size};
 use filesync::Files;
-use identity::{Identity, Leaves};
+use identity::{Exports, Identity, Leaves};
 use progress::Progress;
 use tls::Unusable;
 use transport::{Address, Dialer, Transport};
@@ -60,6 +60,7 @@ pub struct Engine {
 }
 
 /// What is built, and what for.
+#[derive(Clone)]
 pub struct Build<'a> {
     /// The name that the image gets: a repository with a tag.
     pub reference: &'a oci_distribution::Reference,
@@ -81,10 +82,49 @@ pub struct Build<'a> {
     pub args: &'a BTreeMap<String, String>,
     /// Labels.
     pub labels: &'a BTreeMap<String, String>,
-    /// Such as `linux/arm64`; `None` is the engine's own.
-    pub platform: Option<&'a str>,
+    /// For which platforms, such as `linux/arm64`; one at least.
+    pub platforms: &'a BTreeSet<String>,
+    /// How it is built.
+    pub options: &'a BuildOptions,
+    /// What the build is given beside its context.
+    pub given: &'a Given,
+    /// Where layers are kept for engines that have not built before.
+    pub cache: &'a CacheReferences,
+    /// The time of the commit, in seconds since 1970.
+    pub commit_time: i64,
     /// The same for every build of one image: by it the engine finds the context that it already has.
     pub shared_key: &'a str,
+}
+
+/// What a build is given beside its context.
+#[derive(Debug, Clone, Default)]
+pub struct Given {
+    /// What `RUN --mount=type=secret` may read, by id.
+    pub secrets: BTreeMap<String, Secret>,
+    /// The sockets of the agents that `RUN --mount=type=ssh` may ask, by id.
+    pub agents: BTreeMap<String, PathBuf>,
+    /// What `FROM` and `--from` may name, by name.
+    pub contexts: BTreeMap<String, NamedContext>,
+    /// The proxies that a RUN is told of, as variables. They are no part of the image.
+    pub proxies: Vec<(String, String)>,
+}
+
+/// A context beside the main one.
+#[derive(Debug, Clone)]
+pub enum NamedContext {
+    /// What the engine fetches by itself: `docker-image://…` or an address of git with a commit.
+    Fetched(String),
+    /// Files that we have.
+    Files(Arc<Context>),
+}
+
+/// References of a build cache in a registry. None by default.
+#[derive(Debug, Clone, Default)]
+pub struct CacheReferences {
+    /// Where it is read, the first that has a step.
+    pub from: Vec<String>,
+    /// Where it is written.
+    pub to: Option<String>,
 }
 
 /// An image that was built.
@@ -136,6 +176,11 @@ impl Engine {
         format!("{} at {}{}", self.identity.name, self.address(), self.identity.abilities())
     }
 
+    /// Whether it has never built anything: then a cache in the registry helps.
+    pub fn begins_empty(&self) -> bool {
+        false
+    }
+
     fn address(&self) -> &Address {
         self.transport.address()
     }
@@ -149,40 +194,65 @@ impl Engine {
     ///
     /// The build failed, the engine was lost, or the build reads what is not part of the inputs.
     pub async fn build(&self, build: &Build<'_>, say: &Say) -> Result<Built, EngineError> {
+        let answer = self.run(build, self.identity.exports(), say).await?;
+        let digest = answer.get("containerimage.digest").and_then(|digest| digest.parse().ok());
+        let digest = digest.ok_or_else(|| EngineError::NothingExported {
+            address: self.address().to_string(),
+            reference: build.reference.whole(),
+        })?;
+        Ok(match &self.identity.leaves {
+            Leaves::InTheSolve => Built::Pushed(digest),
+            Leaves::ByAPush(docker) => Built::InEngine(Box::new(InEngine {
+                docker: docker.clone(),
+                address: self.address().to_string(),
+                reference: build.reference.clone(),
+                credentials: session::credentials_for(build.credentials, build.reference.registry()).cloned(),
+            })),
+        })
+    }
+
+    /// Builds like [`Self::build`], and keeps nothing: whether it can be built is all that is asked.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::build`].
+    pub async fn test(&self, build: &Build<'_>, say: &Say) -> Result<(), EngineError> {
+        self.run(build, Exports::Nowhere, say).await.map(drop)
+    }
+
+    async fn run(
+        &self,
+        build: &Build<'_>,
+        exports: Exports,
+        say: &Say,
+    ) -> Result<HashMap<String, String>, EngineError> {
+        request::refuse(build, self.identity.exports(), &self.describe())?;
         let reference = build.reference.whole();
         let unreachable = |source: Cause| EngineError::Unreachable { address: self.address().to_string(), source };
         let session_id = random_id();
-        let files = Files::new(build.context.clone(), build.dockerfile_name, build.dockerfile, build.dockerignore);
+        let mut files = Files::new(build.context.clone(), build.dockerfile_name, build.dockerfile, build.dockerignore);
+        for (name, context) in &build.given.contexts {
+            if let NamedContext::Files(context) = context {
+                files.add(name, context.clone());
+            }
+        }
         let files = Arc::new(files);
         let channel = self.transport.control().await.map_err(|error| unreachable(innermost(&error)))?;
         let mut tasks = JoinSet::new();
-        let headers = session::headers(&session_id, build.shared_key);
+        let headers = session::headers(&session_id, build.shared_key, build.given);
         let connection = self.transport.session(&channel, &headers, &mut tasks).await;
         let connection = connection.map_err(|error| unreachable(innermost(&*error)))?;
-        session::serve(connection, files.clone(), build.credentials.to_vec(), &mut tasks);
+        session::serve(connection, files.clone(), build.credentials.to_vec(), build.given, &mut tasks);
 
         let mut progress = Progress::default();
-        let solved = solve(channel, request::of(build, self.identity.leaves(), session_id), &mut progress, say).await;
+        let solved = solve(channel, request::of(build, exports, session_id), &mut progress, say).await;
         if let Some(fault) = files.take_fault() {
             return Err(fault);
         }
         match solved {
             Ok(answer) => {
                 say.line(format_args!("context: {} sent to the engine, which had the rest", size(files.sent_bytes())));
-                let digest = answer.get("containerimage.digest").and_then(|digest| digest.parse().ok());
-                let digest = digest.ok_or_else(|| EngineError::NothingExported {
-                    address: self.address().to_string(),
-                    reference: reference.clone(),
-                })?;
-                Ok(match &self.identity.leaves {
-                    Leaves::InTheSolve => Built::Pushed(digest),
-                    Leaves::ByAPush(docker) => Built::InEngine(Box::new(InEngine {
-                        docker: docker.clone(),
-                        address: self.address().to_string(),
-                        reference: build.reference.clone(),
-                        credentials: session::credentials_for(build.credentials, build.reference.registry()).cloned(),
-                    })),
-                })
+                Ok(answer)
             }
             Err(status) if is_lost(&status) => Err(self.lost(&reference, innermost(&status))),
             Err(status) => {

@@ -129,7 +129,10 @@ impl Progress {
             return;
         }
         let canceled = vertex.error.contains("context canceled");
-        if !vertex.error.is_empty() && !canceled {
+        if let (Some(cache), false) = (cache_of(&step.name), vertex.error.is_empty()) {
+            // A build needs no cache.
+            say.line(format_args!("cache: {cache}: {}; the build goes on without it", why_no_cache(&vertex.error)));
+        } else if !vertex.error.is_empty() && !canceled {
             say.line(format_args!("#{} failed", at + 1));
             self.failed.get_or_insert(at);
         } else if canceled {
@@ -187,6 +190,22 @@ impl Progress {
             self.steps[at].output.push(text);
         }
     }
+}
+
+/// What a step is named that reads or writes a cache, as the end of a line.
+fn cache_of(step: &str) -> Option<String> {
+    if let Some(reference) = step.strip_prefix("importing cache manifest from ") {
+        return Some(format!("{reference} cannot be read"));
+    }
+    (step == "exporting cache to registry").then(|| "it cannot be written".to_owned())
+}
+
+/// The engine's words for a cache that cannot be had, without what its parts put around them.
+fn why_no_cache(error: &str) -> String {
+    if error.ends_with(": not found") || error.contains("manifest unknown") {
+        return "it is not there yet".to_owned();
+    }
+    plain(error.rsplit(": failed to ").next().unwrap_or(error).as_bytes())
 }
 
 /// The beginning of a step's name: a RUN may be a program of its own, which the log has whole where the step begins.

@@ -24,6 +24,9 @@ pub(super) fn of_build(message: &str, failed: &Failed<'_>) -> EngineError {
     if let Some((_, words)) = words.strip_prefix("failed to push ").and_then(|pushed| pushed.split_once(": ")) {
         return EngineError::Push { reference, why: refusal(words), source: words.to_owned().into() };
     }
+    if let Some(entitlement) = entitlement_of(words) {
+        return EngineError::NotAllowed { reference, entitlement };
+    }
     if words.contains("no space left on device") {
         return EngineError::DiskFull { reference, source };
     }
@@ -54,6 +57,13 @@ pub(super) fn of_build(message: &str, failed: &Failed<'_>) -> EngineError {
         (step, ..) => step,
     };
     EngineError::Build { reference, step, source }
+}
+
+/// The entitlement of `network.host is not allowed`, and of `granting entitlement network.host is not allowed by …`.
+fn entitlement_of(words: &str) -> Option<String> {
+    let (before, _) = words.split_once(" is not allowed")?;
+    let name = before.strip_prefix("granting entitlement ").unwrap_or(before);
+    (name.contains('.') && !name.contains(' ')).then(|| name.to_owned())
 }
 
 /// The image of `[internal] load metadata for X`, `FROM X` and `[stage 1/2] FROM X@sha256:…`.
@@ -244,6 +254,18 @@ mod tests {
                 "write /var/lib/docker/tmp/x: no space left on device",
                 "cannot build r/a:1: the disk of the engine is full",
                 "write /var/lib/docker/tmp/x: no space left on device",
+            ),
+            (
+                "[2/2] RUN make",
+                "network.host is not allowed",
+                "cannot build r/a:1: the engine does not allow network.host",
+                "",
+            ),
+            (
+                "",
+                "granting entitlement security.insecure is not allowed by build daemon configuration",
+                "cannot build r/a:1: the engine does not allow security.insecure",
+                "",
             ),
             (
                 "",

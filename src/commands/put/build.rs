@@ -6,26 +6,27 @@ use std::sync::Arc;
 
 use crate::clients::checkout;
 use crate::clients::context::{Context, ContextEntry, ContextKind, Share};
-use crate::clients::engine::{Build, Built, Engine, EngineError, Refusal};
+use crate::clients::engine::{Build, Built, CacheReferences, Engine, EngineError, Refusal};
 use crate::clients::git::{CommitFacts, Git};
 use crate::clients::registry::{At, Image};
 use crate::commands::facts::labels;
-use crate::commands::put::Put;
 use crate::commands::put::subject::{Described, Subject};
+use crate::commands::put::{Put, given};
 use crate::commands::{Rule, StepError, image};
+use crate::concourse::Edge;
 use crate::decide::inputs::{Mode, Recipe, modes};
-use crate::decide::tags::expand_build_variables;
+use crate::decide::tags::{cache_tag, expand_build_variables};
 use crate::dockerfile;
 use crate::error::Error;
-use crate::names::{GitPath, ObjectId};
-use crate::request::{PutParams, Rebuild};
+use crate::names::{Branch, GitPath, ObjectId};
+use crate::request::{PutParams, Rebuild, RegistryCache};
 use crate::say::size;
 
 /// Builds, and pushes to the content tag, unless somebody else was quicker: then theirs is the image.
 pub async fn build(
     put: &Put<'_>,
     params: &PutParams,
-    variables: &BTreeMap<String, String>,
+    edge: &Edge,
     commit: &CommitFacts,
     work: &Path,
 ) -> Result<Image, Error> {
@@ -42,7 +43,7 @@ pub async fn build(
         Some(checkout) => checkout.root().to_owned(),
         None => lay_out(put.git, put.subject, &work.join("files")).await?,
     };
-    let context = context(put, &root)?;
+    let context = context(put, &root, &put.recipe.context)?;
     let selection = &put.subject.made_of.selection;
     let read = |path: &GitPath| {
         let path = root.join(path.to_os_path());
@@ -51,7 +52,9 @@ pub async fn build(
     let dockerfile = read(&selection.dockerfile)?;
     let ignore_file = selection.ignore_file.as_ref().map(read).transpose()?;
     let base = dockerfile::base(&dockerfile, &selection.args, put.recipe.target.as_deref());
-    let labels = labels(put, params, variables, commit, base);
+    let labels = labels(put, params, &edge.build, commit, base);
+    let (given, _agents) = given::given(put, edge, &root, work).await?;
+    let cache = cache(put, &engine).await?;
     let registry = put.registry.repository();
     let credentials = put.source.logins();
     let build = Build {
@@ -65,9 +68,18 @@ pub async fn build(
         target: put.recipe.target.as_deref(),
         args: &selection.args,
         labels: &labels,
-        platform: put.recipe.platforms.first().map(String::as_str),
+        platforms: &put.recipe.platforms,
+        options: &put.source.build.options,
+        given: &given,
+        cache: &cache,
+        commit_time: commit.commit_date.as_second(),
         shared_key: &format!("{}:{}{}", put.recipe.repository, put.recipe.tag_prefix, put.recipe.dockerfile),
     };
+    if let Some(stage) = &params.test {
+        put.say.line(format_args!("test: stage {stage} must build before anything is pushed"));
+        let test = Build { target: Some(stage), cache: &CacheReferences::default(), ..build.clone() };
+        engine.test(&test, put.say).await.map_err(|error| in_the_users_words(put.recipe, error))?;
+    }
     match publish(put, params, &engine, &build).await {
         // Puts of one image share its name in the engine: one that was quicker, or dropped its image, took it away.
         Err(Error::Engine(EngineError::Push { why: Refusal::Gone, .. })) => {
@@ -78,6 +90,28 @@ pub async fn build(
         }
         result => result,
     }
+}
+
+/// Where the layers of this branch are kept: read from its own tag and that of the default branch, written to its own.
+async fn cache(put: &Put<'_>, engine: &Engine) -> Result<CacheReferences, Error> {
+    let wanted = match put.source.build.options.cache {
+        RegistryCache::Always => true,
+        RegistryCache::ForEmptyEngines => engine.begins_empty(),
+        RegistryCache::Never => false,
+    };
+    if !wanted {
+        return Ok(CacheReferences::default());
+    }
+    let of = |branch: &Branch| {
+        let tag = cache_tag(&put.recipe.tag_prefix, &put.recipe.repository, branch);
+        put.registry.repository().with_tag(&tag).whole()
+    };
+    let own = of(&put.subject.branch);
+    let default = put.git.tip_and_default_branch(Some(&put.subject.branch)).await;
+    // A branch that is gone has a cache all the same.
+    let default = default.ok().and_then(|tip| tip.default_branch).map(|branch| of(&branch));
+    let from = std::iter::once(own.clone()).chain(default.filter(|default| *default != own)).collect();
+    Ok(CacheReferences { from, to: Some(own) })
 }
 
 /// Builds and pushes once.
@@ -144,8 +178,8 @@ async fn lay_out(git: &Git, subject: &Subject, into: &Path) -> Result<PathBuf, E
     if files.is_empty() { Ok(into.to_owned()) } else { Err(StepError::LfsPointers { files }.into()) }
 }
 
-/// Everything below the context: what counts is served, of the rest only the paths are known.
-fn context(put: &Put<'_>, root: &Path) -> Result<Context, Error> {
+/// Everything below a context: what counts is served, of the rest only the paths are known.
+pub(super) fn context(put: &Put<'_>, root: &Path, directory: &GitPath) -> Result<Context, Error> {
     let made_of = &put.subject.made_of;
     let paths: BTreeMap<GitPath, Mode> = match &put.subject.checkout {
         Some(checkout) => checkout.list()?.into_iter().filter_map(|(path, file)| Some((path, file.mode?))).collect(),
@@ -153,7 +187,7 @@ fn context(put: &Put<'_>, root: &Path) -> Result<Context, Error> {
     };
     let mut entries = Vec::new();
     for (path, mode) in paths {
-        let Some(relative) = path.relative_to(&put.recipe.context) else { continue };
+        let Some(relative) = path.relative_to(directory) else { continue };
         let on_disk = root.join(path.to_os_path());
         let share = if made_of.selection.files.contains_key(&path) { Share::Counted } else { Share::Beyond };
         let kind = match (share, mode) {

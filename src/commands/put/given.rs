@@ -1,0 +1,76 @@
+//! What a build is given beside its context: secrets, ssh keys, named contexts, proxies.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::clients::engine::{Given, NamedContext};
+use crate::clients::ssh_agent::Agent;
+use crate::commands::StepError;
+use crate::commands::put::{Put, artifact_path, build};
+use crate::concourse::Edge;
+use crate::error::Error;
+use crate::names::Secret;
+use crate::request::{ContextSource, SecretSource, SshKey};
+
+/// What the build is given, and the agents that must live as long as it.
+pub async fn given(put: &Put<'_>, edge: &Edge, root: &Path, work: &Path) -> Result<(Given, Vec<Agent>), Error> {
+    let (options, artifacts) = (&put.source.build.options, edge.directory()?);
+    let mut given = Given { proxies: edge.programs.proxies(), ..Given::default() };
+    for (id, source) in &options.secrets {
+        let key = format!("source.build.secrets.{id}");
+        given.secrets.insert(id.clone(), secret(put, edge, artifacts, &key, source)?);
+    }
+    let mut agents = Vec::new();
+    for (number, (id, SshKey { key: source, passphrase })) in options.ssh.iter().enumerate() {
+        let key = format!("source.build.ssh.{id}");
+        let private = secret(put, edge, artifacts, &key, source)?;
+        let directory = work.join(format!("agent-{number}"));
+        std::fs::create_dir(&directory).map_err(|source| StepError::File {
+            what: "make",
+            path: directory.clone(),
+            source,
+        })?;
+        let agent = Agent::start(&key, &private, passphrase.as_ref(), &directory, &edge.programs).await?;
+        given.agents.insert(id.clone(), agent.socket().to_owned());
+        agents.push(agent);
+    }
+    given.contexts = contexts(put, root)?;
+    Ok((given, agents))
+}
+
+fn contexts(put: &Put<'_>, root: &Path) -> Result<BTreeMap<String, NamedContext>, Error> {
+    let mut contexts = BTreeMap::new();
+    for (name, source) in &put.source.build.options.contexts {
+        let context = match source {
+            ContextSource::Image(reference) => NamedContext::Fetched(format!("docker-image://{reference}")),
+            ContextSource::Git { url, commit } => NamedContext::Fetched(format!("{url}#{commit}")),
+            ContextSource::Directory(directory) => NamedContext::Files(Arc::new(build::context(put, root, directory)?)),
+        };
+        contexts.insert(name.clone(), context);
+    }
+    Ok(contexts)
+}
+
+/// A secret, which from now on no line shows.
+fn secret(put: &Put<'_>, edge: &Edge, artifacts: &Path, key: &str, source: &SecretSource) -> Result<Secret, Error> {
+    let secret = match source {
+        SecretSource::Value(value) => value.clone(),
+        SecretSource::File(path) => {
+            let path = artifact_path(artifacts, &format!("{key}.file"), path)?;
+            let text = std::fs::read_to_string(&path);
+            Secret::new(text.map_err(|source| StepError::File {
+                what: "read a secret of the build from",
+                path,
+                source,
+            })?)
+        }
+        SecretSource::Variable(name) => {
+            let value =
+                edge.variable(name).ok_or_else(|| StepError::NoVariable { key: key.to_owned(), name: name.clone() })?;
+            Secret::new(value)
+        }
+    };
+    put.say.hide(&secret);
+    Ok(secret)
+}

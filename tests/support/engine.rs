@@ -19,7 +19,8 @@ use super::server::{Server, answers, free_port, run};
 use super::{http, temporary};
 
 /// An address that is not loopback: engines trust registries on 127.0.0.0/8, and not here.
-/// It is of a range that is kept for documentation: it is nobody's. It is there once an engine was started.
+/// It is of a range that is kept for documentation: it is nobody's. It is there once an engine was started, or
+/// [`make_address`] was called.
 pub const ADDRESS: &str = "198.51.100.1";
 
 /// An engine that builds are tested against.
@@ -81,6 +82,15 @@ pub struct Engine {
     certificates: Option<Certificates>,
 }
 
+/// Makes [`ADDRESS`] one of this network namespace.
+#[track_caller]
+pub fn make_address() {
+    static ONCE: LazyLock<()> = LazyLock::new(|| {
+        run(Command::new("ip").args(["address", "add", &format!("{ADDRESS}/32"), "dev", "lo"]));
+    });
+    LazyLock::force(&ONCE);
+}
+
 /// The engine of this kind that all tests of a binary share; started when it is first asked for.
 pub fn of(kind: EngineKind) -> &'static Engine {
     static ENGINES: [LazyLock<Engine>; 4] = [
@@ -102,10 +112,7 @@ impl Engine {
     /// Starts one, on a socket and on a port of 127.0.0.1.
     #[track_caller]
     pub fn start(kind: EngineKind, options: Options<'_>) -> Self {
-        static OUTSIDE: LazyLock<()> = LazyLock::new(|| {
-            run(Command::new("ip").args(["address", "add", &format!("{ADDRESS}/32"), "dev", "lo"]));
-        });
-        LazyLock::force(&OUTSIDE);
+        make_address();
         let (directory, port) = (temporary(), free_port());
         let path = directory.path();
         let data = path.join("data");

@@ -7,7 +7,7 @@
 //! - [`registry`]: `docker-registry`, plain or with passwords, tokens or TLS; [`tokens`], [`certificates`]: what those need;
 //! - [`git`]: repositories, their history and checkouts; git over HTTP and over SSH;
 //! - [`engine`]: Docker's engines and BuildKit; [`image`]: a base image made of busybox;
-//! - [`program`]: our programs, run as Concourse runs them;
+//! - [`program`]: our programs, run as Concourse runs them; [`container`]: in a container like its own;
 //! - [`proxy`]: stands between a program and a server, so that something can happen at any request;
 //! - [`tunnel`]: a forward proxy with a password, as companies have them;
 //! - [`http`]: one request, when a test wants to see an answer itself.
@@ -16,6 +16,7 @@
 #![expect(clippy::disallowed_methods, reason = "the product's rules for starting programs are not those of its tests")]
 
 pub mod certificates;
+pub mod container;
 pub mod engine;
 pub mod git;
 pub mod http;

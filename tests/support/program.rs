@@ -43,6 +43,11 @@ impl Program {
         Self::new(name)
     }
 
+    /// A program that another one runs, in a container.
+    pub fn run_by(command: Command) -> Self {
+        Self { command }
+    }
+
     /// Where a program of this package is: next to the directory of the test or example that runs.
     pub fn path(name: &str) -> PathBuf {
         let current = std::env::current_exe().expect("a process knows its program");

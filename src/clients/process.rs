@@ -1,5 +1,7 @@
 //! Children: the one type that starts programs, and can stop them with all that they started.
 
+mod enclosed;
+
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
@@ -11,10 +13,12 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, te
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout};
 
+pub use enclosed::{Enclosed, Ended};
+
 /// How long a child may take to end itself after SIGTERM.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// How much of what a child says on descriptor 2 is kept: its end.
+/// How much of what a child says on descriptor 2 is kept: its end, at least this and at most twice as much.
 const STDERR_BYTES: usize = 16 * 1024;
 
 /// The names of the variables that children inherit: where a proxy is.
@@ -49,6 +53,15 @@ impl Environment {
     pub fn proxies(&self) -> Vec<(String, String)> {
         let text = |text: &OsString| text.to_str().map(str::to_owned);
         self.proxies.iter().filter_map(|(name, value)| Some((text(name)?, text(value)?))).collect()
+    }
+
+    /// Where on the `PATH` this program is.
+    pub fn find(&self, program: &str) -> Option<PathBuf> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let is_program = |path: &PathBuf| {
+            path.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+        };
+        std::env::split_paths(&self.path).map(|directory| directory.join(program)).find(is_program)
     }
 }
 
@@ -285,12 +298,16 @@ async fn tail(mut stream: impl AsyncRead + Unpin) -> io::Result<String> {
         if read == 0 {
             break;
         }
-        if kept.len() > 2 * STDERR_BYTES {
-            kept.drain(..kept.len() - STDERR_BYTES);
-        }
+        keep_end(&mut kept);
     }
-    kept.drain(..kept.len().saturating_sub(STDERR_BYTES));
     Ok(String::from_utf8_lossy(&kept).trim().to_owned())
+}
+
+/// Drops what was said long ago.
+fn keep_end(said: &mut Vec<u8>) {
+    if said.len() > 2 * STDERR_BYTES {
+        said.drain(..said.len() - STDERR_BYTES);
+    }
 }
 
 /// A child that is ended, with its process group, when this is dropped.

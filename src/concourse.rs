@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::clients::engine::embedded::keeper;
 use crate::clients::process::Environment;
 use crate::error::{Error, Report};
 use crate::names::{CommitId, InputsId};
@@ -91,6 +92,9 @@ where
     A: Serialize,
     S: AsyncFnOnce(Q, &Edge, &Say) -> Result<A, Error>,
 {
+    if let Some(code) = keep_engine() {
+        return code;
+    }
     let say = Say::new(std::io::stderr());
     let edge = read_edge();
     let answer = block_on(&say, async {
@@ -106,6 +110,13 @@ where
         Some(answer) => print(&say, &answer),
         None => ExitCode::FAILURE,
     }
+}
+
+/// What a program does that was started to keep the engine of another one; `None`: it was not.
+#[expect(clippy::disallowed_methods, reason = "the edge is where arguments are read")]
+fn keep_engine() -> Option<ExitCode> {
+    let is_keeper = std::env::args_os().nth(1).is_some_and(|argument| argument == keeper::ARGUMENT);
+    is_keeper.then(|| keeper::run(std::io::BufReader::new(std::io::stdin())))
 }
 
 /// Runs a future to its end, or to SIGTERM or SIGINT; says what went wrong. `None` means that it did not succeed.

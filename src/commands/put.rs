@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use crate::clients::git::{CommitFacts, Git};
+use crate::clients::process::Environment;
 use crate::clients::registry::{Image, Registry};
 use crate::commands::facts::{Facts, first_build};
 use crate::commands::put::subject::Subject;
@@ -31,6 +32,7 @@ struct Put<'a> {
     subject: &'a Subject,
     version: Version,
     content: Tag,
+    programs: &'a Environment,
     say: &'a Say,
 }
 
@@ -62,6 +64,7 @@ pub async fn put(request: PutRequest, edge: &Edge, say: &Say) -> Result<Answer, 
         subject: &subject,
         version,
         content,
+        programs: &edge.programs,
         say,
     };
     say.line(format_args!(

@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::project::{Project, check, dockerfile, get, only, put, with_engine};
-use crate::support::engine::ADDRESS;
+use crate::support::engine::{self, ADDRESS};
 use crate::support::git::{Filters, GitRepository, GitServer, Options, Passphrase, SshServer, file, give_to};
 use crate::support::program::{Program, Ran};
 use crate::support::registry::{self, Access, Account, Clients, Registry, Transport};
@@ -425,10 +425,10 @@ fn an_engine_that_does_not_trust_the_registry_is_told_how() {
 
 /// Passes connections on to a registry, from an address that is not loopback. Its threads end with the process.
 #[track_caller]
-fn relay(registry: &Registry) -> String {
+pub fn relay(registry: &Registry) -> String {
+    engine::make_address();
     let port = server::free_port();
-    let listener =
-        std::net::TcpListener::bind((ADDRESS, port)).expect("an engine was started, which makes the address");
+    let listener = std::net::TcpListener::bind((ADDRESS, port)).expect("the address is ours");
     let target = registry.host();
     std::thread::spawn(move || {
         for client in listener.incoming().flatten() {

@@ -32,7 +32,7 @@ fn put_tip(source: &Value) -> Ran {
 
 /// The reference in an error, from its repository on: its digest is another one in every run, as ports are.
 #[track_caller]
-fn reference(ran: &Ran, repository: &str) -> String {
+pub fn reference(ran: &Ran, repository: &str) -> String {
     let beginning = format!("{repository}:inputs-");
     let at = ran.stderr.find(&beginning).unwrap_or_else(|| panic!("no {beginning}:\n{}", ran.stderr));
     ran.stderr[at..at + beginning.len() + 64].to_owned()

@@ -7,6 +7,7 @@
 
 mod check;
 mod connections;
+mod embedded;
 mod engines;
 mod errors;
 mod facts;

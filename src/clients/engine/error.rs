@@ -1,5 +1,6 @@
 //! What goes wrong with an engine, and what to do about it.
 
+use super::embedded::EmbeddedError;
 use crate::names::GitPath;
 
 /// The words of the engine, or of the library that reached it.
@@ -9,10 +10,15 @@ pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// None is configured, and no socket is there.
-    #[error("there is no engine to build with: neither {} nor {} exists", sockets[0], sockets[1])]
+    #[error(
+        "there is no engine to build with: neither {} nor {} exists, and there is no program `{program}`",
+        sockets[0], sockets[1]
+    )]
     NoEngine {
         /// Where engines listen by default.
         sockets: [&'static str; 2],
+        /// The engine that the resource's own image has.
+        program: &'static str,
     },
     /// A certificate or a key for the engine cannot be used.
     #[error("`{key}` is not usable")]
@@ -23,6 +29,9 @@ pub enum EngineError {
         #[source]
         source: Cause,
     },
+    /// The engine inside the resource does not start, or fails in a way of its own.
+    #[error(transparent)]
+    Embedded(#[from] EmbeddedError),
     /// It does not answer, or not as an engine does.
     #[error("cannot reach the engine at {address}")]
     Unreachable {
@@ -261,9 +270,10 @@ impl EngineError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::NoEngine { .. } => {
-                "give `source.engine.host`: tcp://host:port or unix:///path of a BuildKit daemon or a Docker engine; an engine inside the resource comes with a later release"
+                "give `source.engine.host`: tcp://host:port or unix:///path of a BuildKit daemon or a Docker engine; or put `buildkitd` and `runc` into the image of this resource type"
             }
             Self::Certificate { .. } => "write the whole PEM text there, with its BEGIN and END lines",
+            Self::Embedded(error) => return error.hint(),
             Self::Unreachable { .. } => {
                 "check `source.engine.host`: a BuildKit daemon or a Docker engine (20.10 or newer) must listen there, with TLS exactly when `source.engine.tls` is given, and the worker must be allowed to connect"
             }

@@ -25,7 +25,8 @@ pub(super) struct Identity {
     pub leaves: Leaves,
     /// For which platforms it runs programs, its own first.
     pub platforms: Vec<String>,
-    snapshotter: Option<String>,
+    /// How it keeps layers; a Docker engine with its classic store does not say.
+    pub snapshotter: Option<String>,
 }
 
 /// How images leave an engine.

@@ -3,8 +3,10 @@
 //! A build is three conversations at once: Solve says what is wanted and ends with the image, Status tells what happens,
 //! and the session lets the engine ask for files and credentials. How the engine is reached is in `transport`, what it
 //! is in `identity`, what it is asked for in `request`, what it may ask in `session`, `filesync` and `select`, what it
-//! tells in `progress` and `words`, and how an image leaves one that does not push by itself in `push`.
+//! tells in `progress` and `words`, and how an image leaves one that does not push by itself in `push`. One that is not
+//! reached but started is in [`embedded`].
 
+pub mod embedded;
 mod error;
 mod filesync;
 mod identity;
@@ -29,14 +31,16 @@ use bollard_buildkit_proto::moby::buildkit::v1::{SolveRequest, StatusRequest};
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
+pub use embedded::{EmbeddedError, EmbeddedSettings};
 pub use error::{Cause, EngineError, Refusal};
 pub use push::InEngine;
 
 use crate::clients::context::Context;
 use crate::decide::builders;
 use crate::names::{Digest, Secret};
-use crate::request::{BuildOptions, Credentials, EngineHost, EngineSource, RegistryTransport};
+use crate::request::{BuildOptions, Credentials, EngineHost, RegistryTransport};
 use crate::say::{Say, size};
+use embedded::Embedded;
 use filesync::Files;
 use identity::{Exports, Identity, Leaves};
 use progress::Progress;
@@ -57,6 +61,8 @@ const STATUS_BYTES: usize = 64 * 1024 * 1024;
 pub struct Engine {
     transport: Transport,
     identity: Identity,
+    // The last to go: while it does, nobody is connected to it any more.
+    embedded: Option<Embedded>,
 }
 
 /// What is built, and what for.
@@ -138,12 +144,13 @@ pub enum Built {
 
 impl Engine {
     /// Connects to the engine that builds this image: the first of its order that answers. Without hosts in the source, to
-    /// the first socket of the machine that exists.
+    /// the first socket of the machine that exists, else to an engine that is started for this build alone.
     ///
     /// # Errors
     ///
-    /// There is none, or none answers: the error is that of the first one, the others are said.
-    pub async fn connect(source: &EngineSource, image: &str, say: &Say) -> Result<Self, EngineError> {
+    /// There is none, or none answers or starts: the error is that of the first one, the others are said.
+    pub async fn connect(inside: &EmbeddedSettings<'_>, image: &str, say: &Say) -> Result<Self, EngineError> {
+        let source = &inside.source.engine;
         let mut hosts = source.hosts.clone();
         if hosts.is_empty() {
             hosts.extend(
@@ -151,15 +158,17 @@ impl Engine {
             );
         }
         let name = |host: &EngineHost| Address(host.clone()).to_string();
+        let dialer = |host| match Dialer::new(Address(host), source.tls.as_ref()) {
+            Ok(dialer) => Ok(Arc::new(dialer)),
+            Err(Unusable { key, why }) => {
+                Err(EngineError::Certificate { key: format!("source.engine.tls.{key}"), source: why })
+            }
+        };
         let mut first = None;
         for host in builders::in_order(hosts, name, image) {
-            let address = Address(host);
-            let shown = address.to_string();
-            let dialer = Dialer::new(address, source.tls.as_ref()).map_err(|Unusable { key, why }| {
-                EngineError::Certificate { key: format!("source.engine.tls.{key}"), source: why }
-            })?;
-            match identity::introduce(Arc::new(dialer)).await {
-                Ok((transport, identity)) => return Ok(Self { transport, identity }),
+            let shown = name(&host);
+            match identity::introduce(dialer(host)?).await {
+                Ok((transport, identity)) => return Ok(Self { transport, identity, embedded: None }),
                 Err(error) if source.hosts.len() < 2 => return Err(error),
                 Err(error) => {
                     let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
@@ -168,17 +177,45 @@ impl Engine {
                 }
             }
         }
-        Err(first.unwrap_or(EngineError::NoEngine { sockets: SOCKETS }))
+        match first {
+            Some(error) => Err(error),
+            None if Embedded::is_there(inside.environment) => {
+                let embedded = Embedded::start(inside).await?;
+                match identity::introduce(dialer(embedded.host())?).await {
+                    Ok((transport, identity)) => Ok(Self { transport, identity, embedded: Some(embedded) }),
+                    Err(error) => Err(embedded.explain(error).await),
+                }
+            }
+            None => Err(EngineError::NoEngine { sockets: SOCKETS, program: embedded::DAEMON }),
+        }
     }
 
     /// What it is and where, such as `BuildKit 0.33.1 at tcp://builder:1234, for linux/amd64, snapshotter overlayfs`.
     pub fn describe(&self) -> String {
-        format!("{} at {}{}", self.identity.name, self.address(), self.identity.abilities())
+        let place = match &self.embedded {
+            Some(_) => "inside this resource".to_owned(),
+            None => format!("at {}", self.address()),
+        };
+        format!("{} {place}{}", self.identity.name, self.identity.abilities())
+    }
+
+    /// What would make it faster, when it is the one inside the resource and has to copy what others share.
+    pub fn advice(&self) -> Option<String> {
+        self.embedded.as_ref()?.advice(self.identity.snapshotter.as_deref())
+    }
+
+    /// Ends the engine that was started for this build, without waiting for that; any other stays as it is.
+    pub fn close(self) {
+        let Self { transport, identity, embedded } = self;
+        drop((transport, identity));
+        if let Some(embedded) = embedded {
+            embedded.stop();
+        }
     }
 
     /// Whether it has never built anything: then a cache in the registry helps.
     pub fn begins_empty(&self) -> bool {
-        false
+        self.embedded.is_some()
     }
 
     fn address(&self) -> &Address {
@@ -221,6 +258,19 @@ impl Engine {
     }
 
     async fn run(
+        &self,
+        build: &Build<'_>,
+        exports: Exports,
+        say: &Say,
+    ) -> Result<HashMap<String, String>, EngineError> {
+        let answer = self.converse(build, exports, say).await;
+        match (answer, &self.embedded) {
+            (Err(error), Some(embedded)) => Err(embedded.explain(error).await),
+            (answer, _) => answer,
+        }
+    }
+
+    async fn converse(
         &self,
         build: &Build<'_>,
         exports: Exports,

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use crate::clients::checkout;
 use crate::clients::context::{Context, ContextEntry, ContextKind, Share};
-use crate::clients::engine::{Build, Built, CacheReferences, Engine, EngineError, Refusal};
+use crate::clients::engine::embedded::SCRATCH;
+use crate::clients::engine::{Build, Built, CacheReferences, EmbeddedSettings, Engine, EngineError, Refusal};
 use crate::clients::git::{CommitFacts, Git};
 use crate::clients::registry::{At, Image};
 use crate::commands::facts::labels;
@@ -30,6 +31,14 @@ pub async fn build(
     commit: &CommitFacts,
     work: &Path,
 ) -> Result<Image, Error> {
+    let engine = connect(put).await?;
+    let image = build_with(&engine, put, params, edge, commit, work).await;
+    engine.close();
+    image
+}
+
+/// Connects to the engine of the source, or of the machine, or starts the one inside the resource.
+async fn connect(put: &Put<'_>) -> Result<Engine, EngineError> {
     let image = format!(
         "{} {} {} {}",
         put.registry.repository(),
@@ -37,8 +46,24 @@ pub async fn build(
         put.recipe.target.as_deref().unwrap_or_default(),
         put.recipe.platforms.iter().map(String::as_str).collect::<Vec<_>>().join(",")
     );
-    let engine = Engine::connect(&put.source.engine, &image, put.say).await?;
+    let inside = EmbeddedSettings { scratch: Path::new(SCRATCH), environment: put.programs, source: put.source };
+    let engine = Engine::connect(&inside, &image, put.say).await?;
     put.say.line(format_args!("engine: {}", engine.describe()));
+    if let Some(advice) = engine.advice() {
+        put.say.line(advice);
+    }
+    Ok(engine)
+}
+
+/// Builds and pushes by this engine.
+async fn build_with(
+    engine: &Engine,
+    put: &Put<'_>,
+    params: &PutParams,
+    edge: &Edge,
+    commit: &CommitFacts,
+    work: &Path,
+) -> Result<Image, Error> {
     let root = match &put.subject.checkout {
         Some(checkout) => checkout.root().to_owned(),
         None => lay_out(put.git, put.subject, &work.join("files")).await?,
@@ -54,7 +79,7 @@ pub async fn build(
     let base = dockerfile::base(&dockerfile, &selection.args, put.recipe.target.as_deref());
     let labels = labels(put, params, &edge.build, commit, base);
     let (given, _agents) = given::given(put, edge, &root, work).await?;
-    let cache = cache(put, &engine).await?;
+    let cache = cache(put, engine).await?;
     let registry = put.registry.repository();
     let credentials = put.source.logins();
     let build = Build {
@@ -80,13 +105,13 @@ pub async fn build(
         let test = Build { target: Some(stage), cache: &CacheReferences::default(), ..build.clone() };
         engine.test(&test, put.say).await.map_err(|error| in_the_users_words(put.recipe, error))?;
     }
-    match publish(put, params, &engine, &build).await {
+    match publish(put, params, engine, &build).await {
         // Puts of one image share its name in the engine: one that was quicker, or dropped its image, took it away.
         Err(Error::Engine(EngineError::Push { why: Refusal::Gone, .. })) => {
             put.say.line(
                 "push: another put on this engine took the image's name away; once more, from the engine's cache",
             );
-            publish(put, params, &engine, &build).await
+            publish(put, params, engine, &build).await
         }
         result => result,
     }

@@ -146,7 +146,7 @@ fn an_engine_that_does_not_answer_is_named_by_its_address() {
     );
     ends_with(
         &put(Value::Null),
-        "error: there is no engine to build with: neither /var/run/docker.sock nor /run/buildkit/buildkitd.sock exists\n\
-         hint: give `source.engine.host`: tcp://host:port or unix:///path of a BuildKit daemon or a Docker engine; an engine inside the resource comes with a later release\n",
+        "error: there is no engine to build with: neither /var/run/docker.sock nor /run/buildkit/buildkitd.sock exists, and there is no program `buildkitd`\n\
+         hint: give `source.engine.host`: tcp://host:port or unix:///path of a BuildKit daemon or a Docker engine; or put `buildkitd` and `runc` into the image of this resource type\n",
     );
 }

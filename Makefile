@@ -1,8 +1,11 @@
 # Every command that a person or CI runs. `make` alone lists them.
 
 DEST ?= target/rootfs
+MACHINE := $(shell dpkg --print-architecture)
+ARCHITECTURES ?= $(MACHINE)
+IMAGE ?= target/image.tar
 
-.PHONY: help setup setup-demo build test demo bench lint rootfs
+.PHONY: help setup setup-demo build test demo bench lint image rootfs
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -10,7 +13,7 @@ help: ## list these commands
 setup: ## set up what tests start, as far as it is missing (Debian 12, root, Go)
 	@tests/support/setup/all
 
-setup-demo: ## the part of setup that takes seconds: all that demo and rootfs need (Debian 12, root)
+setup-demo: ## the part of setup that takes seconds: all that demo needs (Debian 12, root)
 	@tests/support/setup/packages
 
 build: ## build the programs for trying things out
@@ -30,5 +33,14 @@ lint: ## check format and lints
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- --deny warnings
 
-rootfs: setup-demo ## lay the released programs, with what they call, into DEST (target/rootfs)
-	resource-image/lay-out $(DEST)
+image: setup ## build the resource type's image into target/image.tar, and push it to PUSH=registry/repository[:tag]
+	@$(foreach other,$(filter-out $(MACHINE),$(ARCHITECTURES)),tests/support/setup/packages resource-image/packages.$(other) &&) true
+	mkdir -p $(dir $(IMAGE))
+	resource-image/build type=oci,dest=$(IMAGE),rewrite-timestamp=true $(ARCHITECTURES)
+	@du --si $(IMAGE)
+	@echo "digest sha256:$$(skopeo inspect --raw oci-archive:$(IMAGE) | sha256sum | cut -d ' ' -f 1)"
+	$(if $(PUSH),skopeo --insecure-policy copy --all --preserve-digests $(if $(INSECURE),--dest-tls-verify=false) oci-archive:$(IMAGE) docker://$(PUSH))
+
+rootfs: setup ## lay out what the image has in DEST (target/rootfs), with this machine's git, ssh and runc
+	rm -rf $(DEST)
+	ROOT=/ resource-image/build type=local,dest=$(DEST) $(MACHINE)

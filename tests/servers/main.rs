@@ -18,6 +18,7 @@ mod proxy;
 mod put;
 mod readme;
 mod reap;
+mod resource_image;
 mod secrets;
 mod stop;
 mod story;

@@ -1,0 +1,111 @@
+//! The programs in the image of the resource type, in containers as Concourse makes them.
+
+use serde_json::{Value, json};
+
+use crate::project::{Project, only, with_engine};
+use crate::support::engine::buildkit_program;
+use crate::support::git::{Passphrase, SshServer};
+use crate::support::resource_image::container::{self, Container, Privilege};
+use crate::support::server::{run, wait_until};
+use crate::support::{resource_image, servers, temporary};
+
+#[test]
+fn the_image_has_the_three_programs_and_says_what_it_is() {
+    resource_image::push("resource-image", "1");
+    let config = servers().registry().image_config("resource-image", "1");
+    assert_eq!(config["config"]["Labels"]["org.opencontainers.image.title"], "git-image");
+    assert_eq!((&config["architecture"], &config["os"]), (&json!("amd64"), &json!("linux")));
+    for program in
+        ["opt/resource/check", "opt/resource/in", "opt/resource/out", "usr/local/bin/buildkitd", "usr/sbin/runc"]
+    {
+        assert!(resource_image::root().join(program).is_file(), "{program}");
+    }
+}
+
+#[test]
+fn an_unprivileged_container_checks_puts_with_a_remote_engine_and_gets() {
+    let project = Project::new("resource-image");
+    let artifacts = project.checkout("master", Some(1));
+    let (destination, scratch) = (temporary(), temporary());
+    let mounts =
+        [(artifacts.as_path(), "/tmp/build/put"), (destination.path(), "/tmp/build/get"), (scratch.path(), "/scratch")];
+    let container = Container::start(Privilege::Unprivileged, &mounts);
+    is_as_strict_as_concourse(&container);
+
+    let version = only(&container.program(&["/opt/resource/check"]).run(&json!({"source": project.source})));
+    let mut source = with_engine(&project.source);
+    source["engine"]["host"] = json!(servers().engine().tcp_host());
+    let request = json!({"source": source, "params": {"source": "repo"}});
+    let put = container.program(&["/opt/resource/out", "/tmp/build/put"]).run(&request).succeeds();
+    assert_eq!(put["version"], version);
+    let request = json!({"source": project.source, "version": version, "params": {"source": true}});
+    let get = container.program(&["/opt/resource/in", "/tmp/build/get"]).run(&request).succeeds();
+    assert_eq!(get["version"], version);
+    let read = |name: &str| std::fs::read_to_string(destination.path().join(name)).expect("in wrote it");
+    assert_eq!(read("rootfs/usr/local/bin/tool"), "echo tool 1\n");
+    assert_eq!(read("source/app.sh"), "echo app 1\n");
+}
+
+#[test]
+fn git_over_ssh_works_in_the_image() {
+    let project = Project::new("resource-image-ssh");
+    let ssh = SshServer::start(servers().git(), Passphrase::Words("open sesame"));
+    let container = Container::start(Privilege::Unprivileged, &[]);
+    let source = project.source_with(&[
+        ("/git/uri", json!(ssh.uri("resource-image-ssh"))),
+        ("/git/private_key", json!(ssh.private_key())),
+        ("/git/private_key_passphrase", json!("open sesame")),
+    ]);
+    let checked = container.program(&["/opt/resource/check"]).run(&json!({"source": source}));
+    let there = project.check(None);
+    assert_eq!(only(&checked)["inputs"].as_str().map(str::len), only(&there)["inputs"].as_str().map(str::len));
+}
+
+#[test]
+fn a_privileged_container_runs_the_engine_of_the_image_with_overlays_on_scratch() {
+    let scratch = container::disk("1G");
+    let container = Container::start(Privilege::Privileged, &[(scratch.path(), "/scratch")]);
+    let arguments = ["--root=/scratch/buildkit", "--addr=unix:///scratch/engine.sock", "--containerd-worker=false"];
+    let _engine = container.program(&[&["buildkitd"][..], &arguments].concat()).start("");
+    let socket = scratch.path().join("engine.sock");
+    wait_until("the engine's socket", || socket.exists());
+
+    let context = temporary();
+    let dockerfile = format!("FROM {}\nRUN test $(id -u) = 0\n", servers().base_image());
+    std::fs::write(context.path().join("Dockerfile"), dockerfile).expect("a file can be written");
+    let buildctl = || {
+        let mut command = std::process::Command::new(buildkit_program("buildctl"));
+        command.arg(format!("--addr=unix://{}", socket.display()));
+        command
+    };
+    let workers = run(buildctl().args(["debug", "workers", "--verbose"]));
+    let overlays = |line: &str| line.contains("worker.snapshotter") && line.ends_with("overlayfs");
+    assert!(workers.lines().any(overlays), "{workers}");
+    let name = servers().registry().repository("resource-image-engine:1");
+    run(buildctl()
+        .args(["build", "--frontend=dockerfile.v0", "--progress=plain"])
+        .args(["context", "dockerfile"].map(|local| format!("--local={local}={}", context.path().display())))
+        .arg(format!("--output=type=image,push=true,name={name}")));
+    assert_ne!(servers().registry().digest("resource-image-engine", "1"), None);
+}
+
+/// Holds what the tests of this file rely on against what was seen in Concourse.
+#[track_caller]
+fn is_as_strict_as_concourse(container: &Container) {
+    for (script, expected) in [
+        (": >/dev/stderr", Some("Permission denied")),
+        (": >/proc/self/fd/2", Some("Permission denied")),
+        (": >/scratch/file && : >/tmp/file", None),
+        (": >/sys/file", Some("Read-only file system")),
+        ("[ \"$(pwd)\" = / ] && ! [ -t 0 ] && ! [ -t 2 ]", None),
+    ] {
+        let ran = container.program(&["/bin/sh", "-c", script]).run(&Value::Null);
+        match expected {
+            None => assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{script}"),
+            Some(why) => assert!(ran.code != Some(0) && ran.stderr.contains(why), "{script}: {}", ran.stderr),
+        }
+    }
+    let environment = container.program(&["/bin/sh", "-c", "export -p"]).run(&Value::Null).stdout;
+    let names: Vec<&str> = environment.lines().filter_map(|line| line.split('=').next()).collect();
+    assert_eq!(names, ["export HOME", "export PATH", "export PWD", "export SHLVL"], "the last two are the shell's own");
+}

@@ -175,12 +175,25 @@ pub struct GitSource {
     pub verify: Verify,
     /// Certificates (PEM) that are trusted besides the system's.
     pub ca_certs: Vec<String>,
+    /// The proxy through which the server is reached.
+    pub https_tunnel: Option<HttpsTunnel>,
     /// Settings for git, in order.
     pub git_config: Vec<GitConfig>,
     /// Whether `[ci skip]` in a message hides a commit from check.
     pub ci_skip: CiSkip,
     /// How many versions the first check answers.
     pub version_depth: NonZeroUsize,
+}
+
+/// An HTTP proxy that lets through what is behind it: `source.git.https_tunnel`.
+#[derive(Debug, Clone)]
+pub struct HttpsTunnel {
+    /// Its host name or address.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Who asks.
+    pub credentials: Option<Credentials>,
 }
 
 /// A user and its password.

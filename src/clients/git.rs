@@ -4,7 +4,7 @@
 //! configuration. Commands that only read get no credentials, no allowed protocol and no promisor remote, so that
 //! nothing but [`Git::tip`], [`Git::refs`], the fetches and [`Git::clone_to`] ever speaks to the server.
 //!
-//! - `remote`: what is asked of the server, and the credentials for it.
+//! - `remote`: what is asked of the server; `login`: the credentials for it; `tunnel`: a way to it through a proxy.
 //! - `read`: what the local objects say.
 //! - `lay_out`: files and clones on disk.
 //! - `error` and `words`: what went wrong, and how git says it.
@@ -14,6 +14,7 @@ mod lay_out;
 mod login;
 mod read;
 mod remote;
+mod tunnel;
 mod words;
 
 use std::ffi::OsString;
@@ -34,6 +35,7 @@ pub use error::{GitError, Login};
 pub(crate) use read::blob_id;
 pub use read::{Attributes, CommitFacts, Setting};
 pub use remote::{Depth, Refs, Tip, Want};
+pub use tunnel::ProxyFault;
 
 /// A bare repository of our own, and the remote that it is a copy of.
 pub struct Git {

@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 use super::shape::{self, Key, Kind, ShapeError};
 use super::{
     Announce, BuildSource, CheckRequest, CiSkip, ClientCert, Credentials, EngineHost, EngineSource, EngineTls,
-    GetImage, GetParams, GetRequest, GetSource, GitConfig, GitSource, Mirror, PutParams, PutRequest, Rebuild,
-    RegistrySource, RegistryTransport, RepositorySetting, Request, RequestError, Reuse, Source, Verify,
+    GetImage, GetParams, GetRequest, GetSource, GitConfig, GitSource, HttpsTunnel, Mirror, PutParams, PutRequest,
+    Rebuild, RegistrySource, RegistryTransport, RepositorySetting, Request, RequestError, Reuse, Source, Verify,
 };
 use super::{options, registries};
 use crate::concourse::Version;
@@ -91,6 +91,7 @@ impl Source {
         let engine = self.engine.tls.iter().filter_map(|tls| Some(&tls.client.as_ref()?.1));
         passwords
             .chain(self.registries.iter().filter_map(|one| one.credentials.as_ref().map(|login| &login.password)))
+            .chain(self.git.https_tunnel.iter().filter_map(|proxy| Some(&proxy.credentials.as_ref()?.password)))
             .chain(self.registry.mirror.iter().filter_map(|mirror| Some(&mirror.credentials.as_ref()?.password)))
             .chain(self.registry.client_certs.iter().map(|certificate| &certificate.key))
             .chain(keys)
@@ -248,13 +249,18 @@ impl Block {
     }
 
     pub(super) fn credentials(&self) -> Result<Option<Credentials>, RequestError> {
-        match (self.text("username"), self.secret("password")) {
+        self.login("username", "password")
+    }
+
+    /// A user and its password, by the names of the two keys.
+    fn login(&self, user: &str, password_key: &str) -> Result<Option<Credentials>, RequestError> {
+        match (self.text(user), self.secret(password_key)) {
             (None, None) => Ok(None),
             // What a credential manager gives for "none" is an empty text.
             (Some(username), None | Some(_)) if username.is_empty() => Ok(None),
             (Some(username), Some(password)) => Ok(Some(Credentials { username, password })),
-            (Some(_), None) => Err(self.half("username", "password")),
-            (None, Some(_)) => Err(self.half("password", "username")),
+            (Some(_), None) => Err(self.half(user, password_key)),
+            (None, Some(_)) => Err(self.half(password_key, user)),
         }
     }
 
@@ -334,11 +340,31 @@ fn git(block: &Block) -> Result<GitSource, RequestError> {
         known_hosts: block.text("known_hosts"),
         verify: if block.flag("skip_ssl_verification") { Verify::Nothing } else { Verify::Certificates },
         ca_certs: block.texts("ca_certs").unwrap_or_default(),
+        https_tunnel: https_tunnel(&block.block("https_tunnel"))?,
         git_config: git_config.collect::<Result<_, RequestError>>()?,
         ci_skip: if block.flag("disable_ci_skip") { CiSkip::Ignore } else { CiSkip::Honour },
         version_depth: version_depth(block),
         uri,
     })
+}
+
+fn https_tunnel(block: &Block) -> Result<Option<HttpsTunnel>, RequestError> {
+    if block.map.is_empty() {
+        return Ok(None);
+    }
+    let host = block.required_text("proxy_host", "proxy_host: proxy.example.com")?;
+    if host.contains(['/', '@', '\r', '\n', ' ']) {
+        let shown = host.rsplit('@').next().unwrap_or_default().to_owned();
+        let why = "is not a host alone; the port is `proxy_port`".to_owned();
+        return Err(block.refuse("proxy_host", BadName { what: "host", text: shown, why }));
+    }
+    let port = match block.map.get("proxy_port") {
+        Some(Value::String(text)) => text.parse().ok(),
+        Some(value) => value.as_u64().and_then(|port| u16::try_from(port).ok()),
+        None => None,
+    };
+    let port = port.ok_or_else(|| ShapeError::Missing { key: block.key("proxy_port"), example: "proxy_port: 8080" })?;
+    Ok(Some(HttpsTunnel { host, port, credentials: block.login("proxy_user", "proxy_password")? }))
 }
 
 fn version_depth(block: &Block) -> NonZeroUsize {

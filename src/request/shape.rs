@@ -65,6 +65,7 @@ impl ShapeError {
                     Advice::Text => format!("write one text: {name} \"…\""),
                     Advice::Flag => format!("write it without quotes: {name} true"),
                     Advice::Count => format!("write a number of 1 or more, without quotes: {name} 1"),
+                    Advice::Port => format!("write a number: {name} 8080"),
                     Advice::Texts => format!("write a list, also for one: {name} [\"…\"]"),
                     Advice::TextOrTexts => format!("write one text, or a list: {name} \"…\""),
                     Advice::TextMap => format!("write name and value as a block: {name} {{NAME: \"…\"}}"),
@@ -96,6 +97,8 @@ pub enum Advice {
     Flag,
     /// As a number.
     Count,
+    /// As the number of a port.
+    Port,
     /// As a list.
     Texts,
     /// As one text or a list.
@@ -125,6 +128,8 @@ pub enum Kind {
     Flag,
     /// A whole number, one or more.
     Count,
+    /// The number of a port, also in quotes.
+    Port,
     /// A list of texts.
     Texts,
     /// A text, or a list of texts.
@@ -198,10 +203,10 @@ static GIT: &[Key] = &[
     now("known_hosts", Kind::Text),
     now("skip_ssl_verification", Kind::Flag),
     now("ca_certs", Kind::Texts),
+    now("https_tunnel", Kind::Block(HTTPS_TUNNEL)),
     now("git_config", Kind::Blocks(GIT_CONFIG)),
     now("disable_ci_skip", Kind::Flag),
     now("version_depth", Kind::Count),
-    later("https_tunnel", "set the worker's https_proxy instead"),
     later("submodule_credentials", "submodules in an image come with a later release"),
     later("commit_filter", LATER),
     later("paths", "which files count is said in `source.build.paths`, and read from the Dockerfile without it"),
@@ -221,6 +226,13 @@ static GIT: &[Key] = &[
     later("gpg_keyserver", LATER),
     later("git_crypt_key", LATER),
     later("debug", "the log has everything already; leave it out"),
+];
+
+static HTTPS_TUNNEL: &[Key] = &[
+    now("proxy_host", Kind::Text),
+    now("proxy_port", Kind::Port),
+    now("proxy_user", Kind::Text),
+    now("proxy_password", Kind::Secret),
 ];
 
 static GIT_CONFIG: &[Key] = &[now("name", Kind::Text), now("value", Kind::Secret)];
@@ -376,6 +388,8 @@ fn join(path: &str, name: &str) -> String {
 fn check_value(value: &mut Value, kind: Kind, at: &str) -> Result<(), ShapeError> {
     match (kind, value) {
         (Kind::Text | Kind::Secret | Kind::TextOrTexts, Value::String(_)) | (Kind::Flag, Value::Bool(_)) => Ok(()),
+        (Kind::Port, Value::Number(number)) if number.as_u64().is_some_and(is_port) => Ok(()),
+        (Kind::Port, Value::String(text)) if text.parse().is_ok_and(is_port) => Ok(()),
         (Kind::Count, Value::Number(number)) if number.as_u64().is_some_and(|number| number > 0) => Ok(()),
         (Kind::Texts | Kind::TextOrTexts, Value::Array(items)) => items
             .iter_mut()
@@ -410,6 +424,10 @@ fn check_short(value: &mut Value, keys: &'static [Key], key: &str, at: &str) -> 
     }
 }
 
+fn is_port(number: u64) -> bool {
+    (1..=u64::from(u16::MAX)).contains(&number)
+}
+
 /// The error of a value that is not of this type.
 pub fn wrong_type(key: String, kind: Kind, value: &Value) -> ShapeError {
     let is_plain = matches!(value, Value::Number(_) | Value::Bool(_));
@@ -418,6 +436,7 @@ pub fn wrong_type(key: String, kind: Kind, value: &Value) -> ShapeError {
         Kind::Text | Kind::Secret => Advice::Text,
         Kind::Flag => Advice::Flag,
         Kind::Count => Advice::Count,
+        Kind::Port => Advice::Port,
         Kind::Texts => Advice::Texts,
         Kind::TextOrTexts => Advice::TextOrTexts,
         Kind::TextMap => Advice::TextMap,
@@ -429,7 +448,7 @@ pub fn wrong_type(key: String, kind: Kind, value: &Value) -> ShapeError {
     };
     // A text in the place of a block may be an address with a password, or a whole key.
     let show = match kind {
-        Kind::Text | Kind::Flag | Kind::Count | Kind::Texts | Kind::TextOrTexts => true,
+        Kind::Text | Kind::Flag | Kind::Count | Kind::Port | Kind::Texts | Kind::TextOrTexts => true,
         Kind::Secret | Kind::TextMap | Kind::Blocks(_) | Kind::Block(_) | Kind::Short(..) | Kind::Shorts(..) => false,
     };
     ShapeError::WrongType { key, wanted: wanted(kind), found: found(value, show), advice }
@@ -440,6 +459,7 @@ fn wanted(kind: Kind) -> &'static str {
         Kind::Text | Kind::Secret => "a text",
         Kind::Flag => "true or false",
         Kind::Count => "a whole number, 1 or more",
+        Kind::Port => "a port, 1 to 65535",
         Kind::Texts => "a list of texts",
         Kind::TextOrTexts => "a text or a list of texts",
         Kind::TextMap => "a block of texts",

@@ -390,6 +390,35 @@ fn check_refuses_what_it_cannot_serve_and_says_what_to_write() {
              cause: registry \"https://mirror.example.com\" is a URL; give host[:port] alone, such as registry.example.com\n",
         ),
         (
+            with(&json!({"git": {"https_tunnel": {"proxy_port": 8080}}})),
+            "error: `source.git.https_tunnel.proxy_host` is missing\n\
+             hint: for example proxy_host: proxy.example.com\n",
+        ),
+        (
+            with(
+                &json!({"git": {"https_tunnel": {"proxy_host": "http://ada:hunter2@proxy.example.com", "proxy_port": 8080}}}),
+            ),
+            "error: `source.git.https_tunnel.proxy_host` is not usable\n\
+             cause: host \"proxy.example.com\" is not a host alone; the port is `proxy_port`\n",
+        ),
+        (
+            with(&json!({"git": {"https_tunnel": {"proxy_host": "proxy.example.com"}}})),
+            "error: `source.git.https_tunnel.proxy_port` is missing\n\
+             hint: for example proxy_port: 8080\n",
+        ),
+        (
+            with(&json!({"git": {"https_tunnel": {"proxy_host": "proxy.example.com", "proxy_port": 70000}}})),
+            "error: `source.git.https_tunnel.proxy_port` must be a port, 1 to 65535, but it is the number 70000\n\
+             hint: write a number: proxy_port: 8080\n",
+        ),
+        (
+            with(
+                &json!({"git": {"https_tunnel": {"proxy_host": "proxy.example.com", "proxy_port": "8080", "proxy_user": "u"}}}),
+            ),
+            "error: `source.git.https_tunnel.proxy_user` is given without `source.git.https_tunnel.proxy_password`\n\
+             hint: give both, or neither\n",
+        ),
+        (
             with(&json!({"git": {"private_key": "k"}})),
             "error: `source.git.private_key` does not go with `source.git.uri`, which is http(s)\n\
              hint: give `source.git.username` and `source.git.password` for https, or an ssh address\n",

@@ -177,6 +177,94 @@ fn git_over_ssh_by_an_address_in_scp_form() {
 }
 
 #[test]
+fn git_over_ssh_through_a_proxy_that_asks_for_a_password() {
+    let name = "connect-tunnel-ssh";
+    let (server, _git) = git_server(Options::default(), name);
+    let ssh = SshServer::start(&server, Passphrase::None);
+    let tunnel = Tunnel::start(Some(ACCOUNT));
+    let mut git = json!({
+        "uri": ssh.uri(name), "branch": "master", "private_key": ssh.private_key(), "known_hosts": ssh.known_hosts(),
+        "https_tunnel": {
+            "proxy_host": "127.0.0.1", "proxy_port": tunnel.port(),
+            "proxy_user": ACCOUNT.username, "proxy_password": ACCOUNT.password,
+        },
+    });
+    cycle(&source_of(git.clone(), name));
+    let to = ssh
+        .known_hosts()
+        .split(['[', ']', ':', ' '])
+        .filter(|part| !part.is_empty())
+        .take(2)
+        .collect::<Vec<_>>()
+        .join(":");
+    let requests = tunnel.requests();
+    assert!(!requests.is_empty() && requests.iter().all(|line| *line == format!("CONNECT {to} 200")), "{requests:?}");
+
+    // Another host's key, as without a proxy; and a host that nobody named.
+    let other = SshServer::start(&server, Passphrase::None);
+    let port = |server: &SshServer| server.known_hosts().split(' ').next().map(str::to_owned).expect("host and port");
+    git["known_hosts"] = json!(other.known_hosts().replace(&port(&other), &port(&ssh)));
+    let ran = check(&source_of(git.clone(), name), None);
+    assert!(ran.stderr.contains("source.git.known_hosts"), "{}", ran.stderr);
+    git["known_hosts"] = Value::Null;
+    let ran = check(&source_of(git.clone(), name), None);
+    assert!(ran.stderr.starts_with(&format!("ssh: the host key of {} is SHA256:", port(&ssh))), "{}", ran.stderr);
+    only(&ran);
+
+    let refused = |git: &Value, cause: &str, hint: &str| {
+        let proxy = format!("127.0.0.1:{}", git["https_tunnel"]["proxy_port"]);
+        let repository = format!("127.0.0.1{}/{name}", server.repositories().display());
+        check(&source_of(git.clone(), name), None).fails_with(&format!(
+            "error: cannot reach the git server of {repository} through the proxy {proxy}\n\
+             cause: {cause}\n\
+             hint: {hint}\n"
+        ));
+    };
+    let denied = "it answered 407 Proxy Authentication Required to CONNECT";
+    git["https_tunnel"]["proxy_password"] = json!("wrong");
+    refused(&git, denied, "check `source.git.https_tunnel.proxy_user` and `proxy_password`");
+    git["https_tunnel"] = json!({"proxy_host": "127.0.0.1", "proxy_port": tunnel.port().to_string()});
+    let shown = git["https_tunnel"].clone();
+    git["https_tunnel"]["proxy_port"] = json!(tunnel.port());
+    refused(&git, denied, "give `source.git.https_tunnel.proxy_user` and `proxy_password`");
+    git["https_tunnel"] = shown;
+    let ran = check(&source_of(git.clone(), name), None);
+    assert!(ran.stderr.contains(denied), "a port may be in quotes: {}", ran.stderr);
+    git["https_tunnel"]["proxy_port"] = json!(1);
+    refused(
+        &git,
+        "Connection refused (os error 111)",
+        "check `source.git.https_tunnel.proxy_host` and `proxy_port`, and that workers reach it",
+    );
+}
+
+#[test]
+fn git_over_https_through_a_proxy_that_asks_for_a_password() {
+    let name = "connect-tunnel-https";
+    let options = Options { account: Some(ACCOUNT), transport: Transport::Tls, ..Options::default() };
+    let (server, git) = git_server(options, name);
+    let proxy = Account { username: "proxy@acme", password: "another/pass word" };
+    let tunnel = Tunnel::start(Some(proxy));
+    let mut block = json!({
+        "uri": git.uri(), "branch": "master", "ca_certs": [server.ca_certs()],
+        "username": ACCOUNT.username, "password": ACCOUNT.password,
+        "https_tunnel": {
+            "proxy_host": "127.0.0.1", "proxy_port": tunnel.port(),
+            "proxy_user": proxy.username, "proxy_password": proxy.password,
+        },
+    });
+    let ran = cycle(&source_of(block.clone(), name));
+    assert!(!ran.output().contains(proxy.password), "{}", ran.output());
+    let passed = tunnel.requests().iter().filter(|line| line.ends_with(" 200")).count();
+    assert!(0 < passed, "{:?}", tunnel.requests());
+
+    block["https_tunnel"]["proxy_password"] = json!("wrong-password");
+    let ran = check(&source_of(block, name), None);
+    assert!(ran.stderr.contains("407"), "{}", ran.stderr);
+    assert!(ran.stderr.starts_with("error: cannot reach the git server of "), "{}", ran.stderr);
+}
+
+#[test]
 fn a_git_server_that_refuses_partial_clones() {
     let name = "connect-filters";
     let (_server, git) = git_server(Options { filters: Filters::Refused, ..Options::default() }, name);

@@ -115,6 +115,7 @@ fn usable(keys: &'static [Key], path: &str) -> BTreeSet<String> {
             | Kind::Secret
             | Kind::Flag
             | Kind::Count
+            | Kind::Port
             | Kind::Texts
             | Kind::TextOrTexts
             | Kind::Short(..)

@@ -12,16 +12,21 @@ use crate::support::git::{GitServer, Options as GitOptions, Passphrase, SshServe
 use crate::support::program::{Program, Ran};
 use crate::support::registry::{Access, Account, Options, Registry};
 use crate::support::server::wait_until;
+use crate::support::tunnel::Tunnel;
 use crate::support::{servers, temporary};
 
 const GIT: Account<'_> = Account { username: "ada", password: "git-secret-7f3a" };
 const REGISTRY: Account<'_> = Account { username: "bob", password: "registry-secret-91c2" };
+const PROXY: Account<'_> = Account { username: "eve", password: "proxy-secret-55d8" };
 
 /// The secrets in every form in which they could be seen.
 fn secrets() -> Vec<String> {
     let both = |account: Account<'_>| format!("{}:{}", account.username, account.password);
     let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
-    [GIT, REGISTRY].into_iter().flat_map(|account| [account.password.to_owned(), encode(&both(account))]).collect()
+    [GIT, REGISTRY, PROXY]
+        .into_iter()
+        .flat_map(|account| [account.password.to_owned(), encode(&both(account))])
+        .collect()
 }
 
 #[track_caller]
@@ -67,6 +72,7 @@ fn command_lines() -> Vec<u8> {
 struct Private {
     git: GitServer,
     registry: Registry,
+    tunnel: Tunnel,
     uri: String,
 }
 
@@ -80,7 +86,7 @@ impl Private {
             "master",
             &[file("ci/image/Dockerfile", &format!("FROM {base}\nCOPY tool.sh /\n")), file("ci/image/tool.sh", "x\n")],
         );
-        Self { uri: repository.uri().to_owned(), git, registry }
+        Self { uri: repository.uri().to_owned(), git, registry, tunnel: Tunnel::start(Some(PROXY)) }
     }
 
     fn source(&self, git: Value) -> Value {
@@ -94,8 +100,8 @@ impl Private {
         })
     }
 
-    /// The three ways to give git a password.
-    fn gits(&self) -> [Value; 3] {
+    /// The three ways to give git a password, and a proxy with one of its own.
+    fn gits(&self) -> [Value; 4] {
         let Account { username, password } = GIT;
         let header = base64::engine::general_purpose::STANDARD.encode(format!("{username}:{password}"));
         [
@@ -104,6 +110,13 @@ impl Private {
             json!({
                 "uri": self.uri, "branch": "master",
                 "git_config": [{"name": "http.extraHeader", "value": format!("Authorization: Basic {header}")}],
+            }),
+            json!({
+                "uri": self.uri, "branch": "master", "username": username, "password": password,
+                "https_tunnel": {
+                    "proxy_host": "127.0.0.1", "proxy_port": self.tunnel.port(),
+                    "proxy_user": PROXY.username, "proxy_password": PROXY.password,
+                },
             }),
         ]
     }

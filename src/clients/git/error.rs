@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::tunnel::ProxyFault;
 use crate::clients::process::{ProgramError, Said};
 use crate::names::{Branch, CommitId, GitRepository, ObjectId};
 
@@ -22,6 +23,17 @@ pub enum GitError {
         /// git's words.
         #[source]
         said: Said,
+    },
+    /// The proxy does not let us through.
+    #[error("cannot reach the git server of {repository} through the proxy {proxy}")]
+    Proxy {
+        /// Host and port of the proxy.
+        proxy: String,
+        /// The repository.
+        repository: GitRepository,
+        /// Why.
+        #[source]
+        source: ProxyFault,
     },
     /// The server's certificate is not trusted.
     #[error("cannot trust the certificate of the git server of {repository}")]
@@ -226,6 +238,18 @@ impl GitError {
             Self::Unreachable { .. } => {
                 "check the host in `source.git.uri`, and that workers reach it (proxies are read from http_proxy, https_proxy and no_proxy)"
             }
+            Self::Proxy { source, .. } => match source {
+                ProxyFault::Unreachable(_) | ProxyFault::Silent => {
+                    "check `source.git.https_tunnel.proxy_host` and `proxy_port`, and that workers reach it"
+                }
+                ProxyFault::Refused { status: 407, account: false, .. } => {
+                    "give `source.git.https_tunnel.proxy_user` and `proxy_password`"
+                }
+                ProxyFault::Refused { status: 407, account: true, .. } => {
+                    "check `source.git.https_tunnel.proxy_user` and `proxy_password`"
+                }
+                ProxyFault::Refused { .. } => "the proxy must allow CONNECT to the host and port of `source.git.uri`",
+            },
             Self::Untrusted { .. } => "give the certificate of the authority that signed it in `source.git.ca_certs`",
             Self::Refused { login, .. } | Self::NoRepository { login, .. } => match login {
                 Login::Nobody => {
@@ -270,6 +294,7 @@ impl GitError {
             Self::Damaged { .. } | Self::Missing { .. } | Self::Forged { .. } => true,
             Self::Program(_)
             | Self::Unreachable { .. }
+            | Self::Proxy { .. }
             | Self::Untrusted { .. }
             | Self::Refused { .. }
             | Self::NoRepository { .. }

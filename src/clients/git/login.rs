@@ -16,10 +16,11 @@ use base64::Engine as _;
 use sha2::{Digest as _, Sha256};
 
 use super::error::Login as Kind;
+use super::tunnel::Tunnel;
 use super::{GitError, failed_to, settings};
 use crate::clients::process::Said;
-use crate::names::{GitScheme, Secret};
-use crate::request::{GitConfig, GitSource, Verify};
+use crate::names::{GitRepository, GitScheme, Secret};
+use crate::request::{GitConfig, GitSource, HttpsTunnel, Verify};
 use crate::say::Say;
 
 /// Where systems keep the certificates that they trust.
@@ -33,6 +34,9 @@ const BUNDLES: [&str; 4] = [
 /// The helper that answers git's question for a password. Only a shell's own words: nothing is started.
 const HELPER: &str = r#"!f() { test "$1" = get && printf 'username=%s\npassword=%s\n' "$GIT_IMAGE_USERNAME" "$GIT_IMAGE_PASSWORD"; }; f"#;
 
+/// The same for the proxy.
+const PROXY_HELPER: &str = r#"!f() { test "$1" = get && printf 'username=%s\npassword=%s\n' "$GIT_IMAGE_PROXY_USERNAME" "$GIT_IMAGE_PROXY_PASSWORD"; }; f"#;
+
 /// What ssh asks for a passphrase.
 const ASKPASS: &str = "#!/bin/sh\nprintf '%s\\n' \"$GIT_IMAGE_PASSPHRASE\"\n";
 
@@ -44,6 +48,7 @@ pub(super) struct Login {
     accepted: Mutex<Option<PathBuf>>,
     /// The private key, when only a passphrase opens it.
     locked_key: Option<PathBuf>,
+    tunnel: Option<Tunnel>,
 }
 
 impl Login {
@@ -58,8 +63,13 @@ impl Login {
             refuse_programs(setting)?;
             pairs.push((setting.name.clone(), setting.value.open().to_owned()));
         }
-        let mut login =
-            Self { variables: Vec::new(), kind: Kind::Nobody, accepted: Mutex::new(None), locked_key: None };
+        let mut login = Self {
+            variables: Vec::new(),
+            kind: Kind::Nobody,
+            accepted: Mutex::new(None),
+            locked_key: None,
+            tunnel: None,
+        };
         match source.uri.scheme() {
             GitScheme::Http | GitScheme::Https => login.prepare_http(source, private, &mut pairs)?,
             GitScheme::Ssh => login.prepare_ssh(source, private)?,
@@ -81,6 +91,11 @@ impl Login {
     /// The private key, when only a passphrase opens it.
     pub(super) fn locked_key(&self) -> Option<&Path> {
         self.locked_key.as_deref()
+    }
+
+    /// The error of the proxy of `https_tunnel`, when that is why a command failed.
+    pub(super) fn proxy_fault(&self, repository: &GitRepository) -> Option<GitError> {
+        self.tunnel.as_ref()?.fault(repository)
     }
 
     /// Says once which key a host has that nobody gave us.
@@ -113,6 +128,17 @@ impl Login {
             pairs.push((format!("credential.{origin}.helper"), HELPER.to_owned()));
             self.set("GIT_IMAGE_USERNAME", &credentials.username);
             self.set("GIT_IMAGE_PASSWORD", credentials.password.open());
+        }
+        if let Some(HttpsTunnel { host, port, credentials }) = &source.https_tunnel {
+            let user = credentials.as_ref().map_or_else(String::new, |login| {
+                format!("{}@", url::form_urlencoded::byte_serialize(login.username.as_bytes()).collect::<String>())
+            });
+            pairs.push(("http.proxy".to_owned(), format!("http://{user}{host}:{port}")));
+            if let Some(login) = credentials {
+                pairs.push((format!("credential.http://{host}:{port}.helper"), PROXY_HELPER.to_owned()));
+                self.set("GIT_IMAGE_PROXY_USERNAME", &login.username);
+                self.set("GIT_IMAGE_PROXY_PASSWORD", login.password.open());
+            }
         }
         if source.verify == Verify::Nothing {
             self.set("GIT_SSL_NO_VERIFY", "true");
@@ -151,6 +177,11 @@ impl Login {
             "GlobalKnownHostsFile=/dev/null",
         ] {
             option(text.to_owned());
+        }
+        if let Some(proxy) = &source.https_tunnel {
+            let tunnel = Tunnel::open(&source.uri, proxy).map_err(failed_to("open a port for", private))?;
+            tunnel.ssh_options().into_iter().for_each(&mut option);
+            self.tunnel = Some(tunnel);
         }
         let known_hosts = private.join("known_hosts");
         // Quoted for ssh, too, which takes several files here.

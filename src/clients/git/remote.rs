@@ -173,6 +173,12 @@ impl Git {
         let result = program.output().await;
         let result = result.map_err(|error| words::classify(error, self.repository(), Some(self.login.kind())));
         self.login.say_accepted(&self.say);
+        // ssh knows only that the connection was closed.
+        if result.is_err()
+            && let Some(fault) = self.login.proxy_fault(self.repository())
+        {
+            return Err(fault);
+        }
         match result {
             // ssh says nothing of a passphrase that does not fit: it goes on without the key.
             Err(error @ GitError::Refused { .. }) => Err(self.judge_key().await.unwrap_or(error)),

@@ -122,6 +122,7 @@ fn source(uri: &str) -> GitSource {
         known_hosts: None,
         verify: Verify::Certificates,
         ca_certs: Vec::new(),
+        https_tunnel: None,
         git_config: Vec::new(),
         ci_skip: CiSkip::Honour,
         version_depth: NonZeroUsize::MIN,

@@ -91,6 +91,10 @@ const WORDS: &[(Kind, &[&str])] = &[
             "no route to host",
             "network is unreachable",
             "could not resolve proxy",
+            "from proxy after connect",
+            "proxy connect aborted",
+            "connect tunnel failed",
+            "returned error: 407",
         ],
     ),
     (

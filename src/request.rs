@@ -16,6 +16,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use crate::concourse::Version;
+use crate::decide::tags::Release;
 use crate::names::{BadName, Branch, GitPath, GitUrl, RegistryHost, Repository, Secret};
 
 pub use docker_config::DockerConfigError;
@@ -143,6 +144,8 @@ pub struct Source {
     pub engine: EngineSource,
     /// Whether check announces a version only when its image is in the registry.
     pub announce: Announce,
+    /// Branches of which versions are released besides the default branch; `*` stands for any characters.
+    pub release_branches: Vec<String>,
 }
 
 /// Which versions check announces.
@@ -247,6 +250,8 @@ pub struct RegistrySource {
     pub ca_certs: Vec<String>,
     /// The certificates that we show, at most one to each registry.
     pub client_certs: Vec<ClientCert>,
+    /// What stands behind a version in the tags of releases.
+    pub variant: Option<String>,
     /// Where images of Docker Hub are read first.
     pub mirror: Option<Mirror>,
 }
@@ -439,8 +444,22 @@ pub struct PutParams {
     pub test: Option<String>,
     /// Whether the image is built although its content tag exists.
     pub rebuild: Rebuild,
+    /// The version that is released.
+    pub version: Option<Release>,
+    /// Whether the aliases of the version move.
+    pub aliases: Aliases,
     /// Labels that say who built it, with `$BUILD_*`; not part of `inputs`.
     pub labels: BTreeMap<String, String>,
+}
+
+/// Whether `X.Y`, `X` and `latest` follow a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Aliases {
+    /// They stay.
+    #[default]
+    Leave,
+    /// `bump_aliases: true`: each moves, if the version is the newest of its line.
+    Bump,
 }
 
 /// Whether an image that exists is built again.

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::decide::tags::TagError;
-use crate::names::{BadName, CommitId, Digest, GitPath, GitRepository, InputsId, Repository, Tag};
+use crate::decide::tags::{Release, TagError};
+use crate::names::{BadName, Branch, CommitId, Digest, GitPath, GitRepository, InputsId, Repository, Tag};
 
 /// How many paths an error names; it says how many more there are.
 const NAMED: usize = 10;
@@ -109,7 +109,7 @@ pub enum StepError {
         ours: GitRepository,
     },
     /// VERSION is taken by an image of other inputs.
-    #[error("VERSION {tag} is taken: {repository}:{tag} is an image of other inputs")]
+    #[error("{origin} {tag} is taken: {repository}:{tag} is an image of other inputs")]
     VersionTaken {
         /// The repository.
         repository: Repository,
@@ -119,8 +119,38 @@ pub enum StepError {
         theirs: Option<String>,
         /// The inputs of this put.
         ours: InputsId,
+        /// What names the version.
+        origin: VersionOrigin,
+    },
+    /// A version that is given for a branch of which none are released.
+    #[error(
+        "`params.version` releases {version}, and branch {branch} is neither the default branch nor a release branch"
+    )]
+    NoReleaseBranch {
+        /// The version.
+        version: Release,
+        /// The branch.
+        branch: Branch,
+    },
+    /// Two versions.
+    #[error("`params.version` is {given}, and VERSION in `{details}` is {there}")]
+    TwoVersions {
+        /// The param.
+        given: Release,
         /// The details file.
         details: GitPath,
+        /// VERSION.
+        there: Tag,
+    },
+    /// There is no version whose aliases could move.
+    #[error("`params.bump_aliases` is set, and there is no version")]
+    NothingToBump,
+    /// VERSION has no aliases.
+    #[error("`params.bump_aliases` is set, and VERSION has no aliases")]
+    NoAliases {
+        /// Why.
+        #[source]
+        source: BadName,
     },
     /// NAME and the repository disagree.
     #[error("NAME in `{details}` is {name}, but the repository is {repository}")]
@@ -203,6 +233,24 @@ pub enum StepError {
     },
 }
 
+/// What names a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VersionOrigin {
+    /// VERSION of the details file.
+    Details(GitPath),
+    /// `params.version`.
+    Params,
+}
+
+impl std::fmt::Display for VersionOrigin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Details(_) => "VERSION",
+            Self::Params => "`params.version`",
+        })
+    }
+}
+
 /// What says which files count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
@@ -260,10 +308,22 @@ impl StepError {
             Self::Foreign { ours, .. } => {
                 format!("this resource is {ours}; give each of the two repositories its own `source.registry.tag_prefix`")
             }
-            Self::VersionTaken { details, theirs, ours, .. } => {
+            Self::VersionTaken { origin, theirs, ours, .. } => {
                 let theirs = theirs.as_deref().unwrap_or("not labelled");
-                format!("a version is never moved: change VERSION in `{details}` (its inputs: {theirs}; yours: {ours})")
+                let change = match origin {
+                    VersionOrigin::Details(details) => format!("change VERSION in `{details}`"),
+                    VersionOrigin::Params => "give another `params.version`".to_owned(),
+                };
+                format!("a version is never moved: {change} (its inputs: {theirs}; yours: {ours})")
             }
+            Self::NoReleaseBranch { .. } => {
+                "leave `version` out for this branch, or name the branch in `source.release_branches`".to_owned()
+            }
+            Self::TwoVersions { .. } => "give one of the two".to_owned(),
+            Self::NothingToBump => {
+                "give `params.version`, or VERSION in the file that `source.build.details` names".to_owned()
+            }
+            Self::NoAliases { .. } => "aliases are X.Y, X and latest of a version X.Y.Z".to_owned(),
             Self::OtherName { .. } => {
                 "make them agree, or let `source.registry.repository` end in '/' so that NAME is its last part".to_owned()
             }

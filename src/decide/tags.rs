@@ -1,5 +1,6 @@
 //! Which tags a put writes, and where the tag of the branch points.
 
+mod aliases;
 mod latest;
 mod template;
 #[cfg(test)]
@@ -9,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::names::{BadName, Branch, CommitId, GitRepository, InputsId, Tag};
 
+pub use aliases::{Alias, Release, aliases, is_release_branch, version_name};
 pub use latest::{Ask, Latest, LineReading, NotOnBranch, Outcome, ROUNDS, Told};
 pub use template::{TagError, TagValues, expand_build_variables, user_tag};
 

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::shape::{self, Key, Kind, ShapeError};
 use super::{
-    Announce, BuildSource, CheckRequest, CiSkip, ClientCert, Credentials, EngineHost, EngineSource, EngineTls,
+    Aliases, Announce, BuildSource, CheckRequest, CiSkip, ClientCert, Credentials, EngineHost, EngineSource, EngineTls,
     GetImage, GetParams, GetRequest, GetSource, GitConfig, GitSource, HttpsTunnel, Mirror, PutParams, PutRequest,
     Rebuild, RegistrySource, RegistryTransport, RepositorySetting, Request, RequestError, Reuse, Source, Verify,
 };
@@ -16,7 +16,7 @@ use super::{options, registries};
 use crate::concourse::Version;
 use crate::decide::inputs::has_build_variable;
 use crate::decide::tags::check_prefix;
-use crate::names::{BadName, GitPath, GitScheme, GitUrl, RegistryHost, Repository, Secret};
+use crate::names::{BadName, GitPath, GitScheme, GitUrl, RegistryHost, Repository, Secret, Tag};
 
 impl Request for CheckRequest {
     fn parse(text: &[u8]) -> Result<Self, RequestError> {
@@ -48,7 +48,7 @@ impl Request for GetRequest {
 impl Request for PutRequest {
     fn parse(text: &[u8]) -> Result<Self, RequestError> {
         let mut request = Body::parse(text)?;
-        Ok(Self { source: request.source()?, params: put_params(&request.block("params", shape::PUT_PARAMS)?) })
+        Ok(Self { source: request.source()?, params: put_params(&request.block("params", shape::PUT_PARAMS)?)? })
     }
 
     fn secrets(&self) -> Vec<&Secret> {
@@ -154,6 +154,7 @@ impl Body {
             registries,
             build,
             engine: engine(&source.block("engine"))?,
+            release_branches: source.texts("release_branches").unwrap_or_default(),
             announce: if source.flag("only_built") { Announce::OnlyBuilt } else { Announce::All },
         })
     }
@@ -397,12 +398,23 @@ fn registry(block: &Block) -> Result<RegistrySource, RequestError> {
     Ok(RegistrySource {
         client_certs,
         mirror,
+        variant: variant(block)?,
         repository,
         tag_prefix,
         credentials: block.credentials()?,
         transport: if block.flag("insecure") { RegistryTransport::Http } else { RegistryTransport::Https },
         ca_certs: block.texts("ca_certs").unwrap_or_default(),
     })
+}
+
+fn variant(block: &Block) -> Result<Option<String>, RequestError> {
+    let Some(variant) = block.text("variant").filter(|variant| !variant.is_empty()) else { return Ok(None) };
+    // It is a tag by itself: the alias of the newest release.
+    let tag: Tag = variant.parse().map_err(|error: BadName| {
+        let error = BadName { what: "variant", ..error };
+        block.refuse("variant", error)
+    })?;
+    Ok(Some(tag.to_string()))
 }
 
 fn client_certs(block: &Block, own: &RegistryHost) -> Result<Vec<ClientCert>, RequestError> {
@@ -564,13 +576,15 @@ fn get_params(block: &Block) -> Result<GetParams, RequestError> {
     })
 }
 
-fn put_params(block: &Block) -> PutParams {
-    PutParams {
+fn put_params(block: &Block) -> Result<PutParams, RequestError> {
+    Ok(PutParams {
         source: block.text("source"),
         tags: block.texts("tags").unwrap_or_default(),
         additional_tags: block.text("additional_tags"),
         test: block.text("test").filter(|stage| !stage.is_empty()),
         rebuild: if block.flag("rebuild") { Rebuild::Yes } else { Rebuild::No },
         labels: block.text_map("labels"),
-    }
+        version: block.parsed("version")?,
+        aliases: if block.flag("bump_aliases") { Aliases::Bump } else { Aliases::Leave },
+    })
 }

@@ -168,7 +168,7 @@ fn check_refuses_what_it_cannot_serve_and_says_what_to_write() {
         (
             with(&json!({"something": {}})),
             "error: `source.something` is not a key of git-image\n\
-             hint: known here: git, registry, registries, docker_config_json, build, engine, only_built\n",
+             hint: known here: git, registry, registries, docker_config_json, build, engine, only_built, release_branches\n",
         ),
         (
             with(&json!({"git": {"branch": 1.1}})),
@@ -459,6 +459,11 @@ fn check_refuses_what_it_cannot_serve_and_says_what_to_write() {
              cause: repository \"https://registry.example.com/acme/app\" is a URL; give host and name alone, such as registry.example.com/acme/app\n",
         ),
         (
+            with(&json!({"registry": {"variant": "-x"}})),
+            "error: `source.registry.variant` is not usable\n\
+             cause: variant \"-x\" has '-' at position 0, which is not allowed there\n",
+        ),
+        (
             with(&json!({"registry": {"tag_prefix": "-x"}})),
             "error: `source.registry.tag_prefix` is not usable\n\
              cause: tag prefix \"-x\" has '-' at position 0, which is not allowed there\n",
@@ -661,12 +666,22 @@ fn out_refuses_what_it_cannot_serve_and_says_what_to_write() {
         (
             beside(&json!({"params": {"repository": "repo"}})),
             "error: `params.repository` is not a key of git-image\n\
-             hint: known here: source, tags, additional_tags, rebuild, labels, test\n",
+             hint: known here: source, tags, additional_tags, rebuild, labels, version, bump_aliases, test\n",
         ),
         (
             beside(&json!({"params": {"skip_download": true}})),
             "error: `params.skip_download` is not supported by this release\n\
              hint: it belongs to the get after the put: write it in `get_params`, or use `no_get: true`\n",
+        ),
+        (
+            beside(&json!({"params": {"version": 1.2}})),
+            "error: `params.version` must be a text, but it is the number 1.2\n\
+             hint: YAML made it so; write it in quotes: version: \"…\"\n",
+        ),
+        (
+            beside(&json!({"params": {"version": "1.2"}})),
+            "error: `params.version` is not usable\n\
+             cause: version \"1.2\" is not X.Y.Z, as semantic versions are: unexpected end of input while parsing minor version number\n",
         ),
         (
             beside(&json!({"params": {"tags": "v1"}})),

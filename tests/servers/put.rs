@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::get::remove_tag;
 use crate::project::{Project, check, dockerfile, only, put, with_engine};
 use crate::support::git::file;
-use crate::support::program::Program;
+use crate::support::program::{Program, Ran};
 use crate::support::{image, server, servers, temporary};
 
 fn text(value: &Value) -> &str {
@@ -194,7 +194,12 @@ fn details_give_the_name_the_version_and_labels() {
     feature["git"]["branch"] = json!("feature");
     let ran = project.put(&feature, "feature");
     ran.succeeds();
-    assert!(ran.stderr.contains("tag: VERSION 2.0.0 is set on the default branch only; left"), "{}", ran.stderr);
+    assert!(
+        ran.stderr
+            .contains("tag: VERSION 2.0.0 is set on the default branch and on `source.release_branches` only; left"),
+        "{}",
+        ran.stderr
+    );
     assert_eq!(project.digest("2.0.0"), None);
 
     // And never moved: found before the build.
@@ -441,4 +446,122 @@ fn a_branch_that_reuses_only_its_own_images_builds_what_another_has_built() {
     let again = project.put(&branch, "feature");
     assert_eq!(again.succeeds()["version"], second);
     assert!(again.stderr.contains("nothing to build"), "{}", again.stderr);
+}
+
+#[test]
+fn a_version_is_released_with_its_aliases_and_no_alias_goes_back() {
+    let project = Project::new("put-aliases");
+    let release = |source: &Value, what: &str, params: Value| {
+        let mut all = json!({"source": "repo"});
+        for (key, value) in params.as_object().expect("a block") {
+            all[key] = value.clone();
+        }
+        put(source, &project.checkout(what, Some(1)), all)
+    };
+    let bumped = |version: &str| json!({"version": version, "bump_aliases": true});
+    let ran = release(&project.source, "master", bumped("v1.2.3"));
+    let first = ran.succeeds();
+    let (aliases, digest) = (["1.2.3", "1.2", "1", "latest"], project.digest("1.2.3"));
+    assert!(digest.is_some());
+    assert!(aliases.iter().all(|tag| project.digest(tag) == digest), "{:?}", project.tags());
+    let tags = first["metadata"].as_array().and_then(|all| all.iter().find(|one| one["name"] == "tags"));
+    let tags = tags.expect("the metadata has the tags")["value"].as_str().expect("a text").to_owned();
+    assert!(tags.contains("1.2.3, 1, 1.2, latest, master-latest"), "{tags}");
+    let labels = servers().registry().image_config(project.name, "1.2.3")["config"]["Labels"].clone();
+    assert_eq!(labels["org.opencontainers.image.version"], json!("1.2.3"));
+
+    // Again: nothing to do.
+    let ran = release(&project.source, "master", bumped("1.2.3"));
+    ran.succeeds();
+    assert!(ran.stderr.contains("tag: 1.2 is there already"), "{}", ran.stderr);
+
+    project.git.commit("master", &[file("ci/image/tool.sh", "echo tool 2\n")]);
+    release(&project.source, "master", bumped("1.3.0")).succeeds();
+    let second = project.digest("1.3.0");
+    assert_eq!(
+        (project.digest("1.3"), project.digest("1"), project.digest("latest")),
+        (second.clone(), second.clone(), second.clone())
+    );
+    assert_eq!(project.digest("1.2"), digest);
+
+    // A fix of the older line moves that line alone.
+    project.git.set("release/1.2", "master");
+    project.git.commit("release/1.2", &[file("ci/image/tool.sh", "echo tool 1.2.4\n")]);
+    let mut older = project.source.clone();
+    older["git"]["branch"] = json!("release/1.2");
+    let ran = release(&older, "release/1.2", bumped("1.2.4"));
+    ran.fails_with(&format!(
+        "{}error: `params.version` releases 1.2.4, and branch release/1.2 is neither the default branch nor a release branch\n\
+         hint: leave `version` out for this branch, or name the branch in `source.release_branches`\n",
+        until_error(&ran)
+    ));
+    older["release_branches"] = json!(["release/*"]);
+    let ran = release(&older, "release/1.2", bumped("1.2.4"));
+    ran.succeeds();
+    assert!(ran.stderr.contains("tag: 1 left: there is 1.3.0\n"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("tag: latest left: there is 1.3.0\n"), "{}", ran.stderr);
+    assert_eq!(project.digest("1.2"), project.digest("1.2.4"));
+    assert_eq!((project.digest("1"), project.digest("latest")), (second.clone(), second.clone()));
+
+    // A pre-release moves nothing, and a variant is a line of its own.
+    let ran = release(&older, "release/1.2", bumped("2.0.0-rc.1"));
+    ran.succeeds();
+    assert!(ran.stderr.contains("tag: aliases left: 2.0.0-rc.1 is a pre-release"), "{}", ran.stderr);
+    older["registry"]["variant"] = json!("alpine");
+    release(&older, "release/1.2", bumped("1.2.4")).succeeds();
+    let fix = project.digest("1.2.4");
+    for tag in ["1.2.4-alpine", "1.2-alpine", "1-alpine", "alpine", "2.0.0-rc.1"] {
+        assert_eq!(project.digest(tag), fix, "{tag}");
+    }
+    assert_eq!(project.digest("latest"), second);
+
+    // A version is never moved.
+    let ran = release(&project.source, "master", bumped("1.2.4"));
+    assert!(ran.stderr.contains("error: `params.version` 1.2.4 is taken: "), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("hint: a version is never moved: give another `params.version` (its inputs: "),
+        "{}",
+        ran.stderr
+    );
+    let ran = release(&project.source, "master", json!({"bump_aliases": true}));
+    assert!(
+        ran.stderr.ends_with(
+            "error: `params.bump_aliases` is set, and there is no version\n\
+         hint: give `params.version`, or VERSION in the file that `source.build.details` names\n"
+        ),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn version_of_the_details_has_aliases_and_no_other_version_beside_it() {
+    let project = Project::new("put-details-aliases");
+    let source = project.source_with(&[("/build/details", json!("ci/image.details"))]);
+    project.git.commit("master", &[file("ci/image.details", "VERSION=1.0.0\n")]);
+    let run = |params: Value| put(&source, &project.checkout("master", Some(1)), params);
+    run(json!({"source": "repo", "bump_aliases": true})).succeeds();
+    assert_eq!(project.digest("latest"), project.digest("1.0.0"));
+    run(json!({"source": "repo", "version": "1.0.0"})).succeeds();
+    let ran = run(json!({"source": "repo", "version": "1.0.1"}));
+    assert!(
+        ran.stderr.ends_with(
+            "error: `params.version` is 1.0.1, and VERSION in `ci/image.details` is 1.0.0\n\
+         hint: give one of the two\n"
+        ),
+        "{}",
+        ran.stderr
+    );
+    project.git.commit("master", &[file("ci/image.details", "VERSION=2026.11\n")]);
+    let ran = run(json!({"source": "repo", "bump_aliases": true}));
+    assert!(ran.stderr.ends_with(
+        "error: `params.bump_aliases` is set, and VERSION has no aliases\n\
+         cause: version \"2026.11\" is not X.Y.Z, as semantic versions are: unexpected end of input while parsing minor version number\n\
+         hint: aliases are X.Y, X and latest of a version X.Y.Z\n"
+    ), "{}", ran.stderr);
+}
+
+/// What was said before the error.
+fn until_error(ran: &Ran) -> &str {
+    ran.stderr.split_once("error: ").map_or(ran.stderr.as_str(), |(before, _)| before)
 }

@@ -67,6 +67,7 @@ impl Liar {
             ca_certs: Vec::new(),
             client_certs: Vec::new(),
             mirror: None,
+            variant: None,
         };
         let mut registry = Registry::new(&repository, &source, say).expect("the source is good");
         Arc::get_mut(&mut registry.http).expect("nobody shares it yet").without_patience();

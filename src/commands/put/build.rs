@@ -267,6 +267,8 @@ fn labels(
         // What lies in the checkout is more than its commit.
         Described::ByContent => format!("{}-dirty", put.version.commit),
     };
+    let version = params.version.as_ref().map(ToString::to_string);
+    let version = version.or_else(|| details.version.as_ref().map(ToString::to_string));
     let ours = [
         (labels::INPUTS, Some(put.version.inputs.to_string())),
         (labels::COMMIT, Some(put.version.commit.to_string())),
@@ -275,7 +277,7 @@ fn labels(
         (labels::REVISION, Some(described)),
         (labels::SOURCE, Some(address.clone())),
         (labels::URL, Some(address)),
-        (labels::VERSION, details.version.as_ref().map(ToString::to_string)),
+        (labels::VERSION, version),
         (labels::TITLE, Some(title)),
         (labels::BASE_NAME, base),
         (labels::REF_NAME, Some(put.subject.branch.to_string())),

@@ -81,8 +81,13 @@ impl Subject {
         artifacts: &Path,
         say: &Say,
     ) -> Result<Self, Error> {
+        // Versions are released of the default branch.
+        let wanted = match (&recipe.details, &params.version) {
+            (None, None) => Wanted::Tip,
+            (Some(_), _) | (_, Some(_)) => Wanted::TipAndDefault,
+        };
         let Some(name) = &params.source else {
-            let tip = tip(git, recipe, source.git.branch.as_ref()).await?;
+            let tip = tip(git, wanted, source.git.branch.as_ref()).await?;
             git.fetch(&Want::Branch(tip.branch.clone()), Depth::Commits(FIRST_DEPTH)).await?;
             say.line(format_args!(
                 "git: no `params.source`: putting {}, the tip of {} of {}",
@@ -107,7 +112,7 @@ impl Subject {
         let commit = checkout.head();
         // The remote answers while the files are hashed.
         let (remote, (made_of, described)) = tokio::try_join!(
-            remote(git, recipe, source.git.branch.as_ref(), &checkout),
+            remote(git, wanted, source.git.branch.as_ref(), &checkout),
             of_checkout(source, recipe, git, &checkout, name, say)
         )?;
         let branch = match (&remote, &source.git.branch) {
@@ -174,27 +179,33 @@ fn place(remote: &Remote, commit: CommitId) -> String {
     }
 }
 
-/// Where the branch is. The default branch is asked for only where VERSION may need it.
-async fn tip(git: &Git, recipe: &Recipe, branch: Option<&Branch>) -> Result<Tip, GitError> {
-    match recipe.details {
-        Some(_) => git.tip_and_default_branch(branch).await,
-        None => git.tip(branch).await,
+/// What is asked of the remote. The default branch costs a longer answer: it is asked for only where a version needs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Tip,
+    TipAndDefault,
+}
+
+async fn tip(git: &Git, wanted: Wanted, branch: Option<&Branch>) -> Result<Tip, GitError> {
+    match wanted {
+        Wanted::TipAndDefault => git.tip_and_default_branch(branch).await,
+        Wanted::Tip => git.tip(branch).await,
     }
 }
 
-async fn remote(git: &Git, recipe: &Recipe, branch: Option<&Branch>, checkout: &Checkout) -> Result<Remote, Error> {
+async fn remote(git: &Git, wanted: Wanted, branch: Option<&Branch>, checkout: &Checkout) -> Result<Remote, Error> {
     // Only a branch that was named can be gone; without a default branch there is nothing to put for.
-    let Some(branch) = branch else { return Ok(Remote::Tip(tip(git, recipe, None).await?)) };
+    let Some(branch) = branch else { return Ok(Remote::Tip(tip(git, wanted, None).await?)) };
     // A shallow checkout does not have the commit that brought its inputs: the history that is fetched for it
     // begins with the tip, so nothing else has to be asked.
-    let fetched = if checkout.shallow().is_empty() || recipe.details.is_some() {
+    let fetched = if checkout.shallow().is_empty() || wanted == Wanted::TipAndDefault {
         Ok(None)
     } else {
         git.fetch(&Want::Branch(branch.clone()), Depth::Commits(SHALLOW_DEPTH)).await
     };
     let found = match fetched {
         Ok(Some(commit)) => Ok(Tip { branch: branch.clone(), commit, default_branch: None }),
-        Ok(None) => tip(git, recipe, Some(branch)).await,
+        Ok(None) => tip(git, wanted, Some(branch)).await,
         Err(error) => Err(error),
     };
     Ok(Remote::of_named(found)?)

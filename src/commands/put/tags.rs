@@ -7,6 +7,7 @@ use futures_util::future::try_join_all;
 
 use crate::clients::git::{Depth, Want};
 use crate::clients::registry::{At, Image};
+use crate::commands::error::VersionOrigin;
 use crate::commands::facts::labels;
 use crate::commands::history::{FIRST_DEPTH, History};
 use crate::commands::put::subject::Remote;
@@ -14,12 +15,13 @@ use crate::commands::put::{Put, artifact_path};
 use crate::commands::{StepError, image};
 use crate::concourse::Version;
 use crate::decide::tags::{
-    Ask, Latest, LineReading, NotOnBranch, Outcome, TagValues, Told, commit_tag, content_tag, latest_tag, user_tag,
+    Alias, Ask, Latest, LineReading, NotOnBranch, Outcome, ROUNDS, Release, TagValues, Told, aliases, commit_tag,
+    content_tag, is_release_branch, latest_tag, user_tag, version_name,
 };
 use crate::decide::versions::{Since, versions_since};
 use crate::error::Error;
 use crate::names::{Digest, InputsId, Tag};
-use crate::request::PutParams;
+use crate::request::{Aliases, PutParams};
 
 /// How often a content tag that somebody removes is set again before it is given up.
 const RESTORES: usize = 3;
@@ -27,9 +29,11 @@ const RESTORES: usize = 3;
 /// The tags that a put sets besides the content tag, known to be allowed before anything is built.
 pub struct Tags {
     commit: Tag,
-    /// VERSION, on the default branch.
-    version: Option<Tag>,
+    /// The version, on a branch of which versions are released.
+    version: Option<(Tag, VersionOrigin)>,
     users: Vec<Tag>,
+    /// The release whose aliases move, if they do.
+    bumped: Option<Release>,
     latest: Tag,
     /// Where the commit tag and the latest tag point to, as read before the build.
     before: BTreeMap<Tag, Option<Digest>>,
@@ -45,27 +49,45 @@ impl Tags {
         found: Option<&Image>,
     ) -> Result<Self, Error> {
         let prefix = &put.recipe.tag_prefix;
-        let details = put.subject.details();
-        let on_default =
-            matches!(&put.subject.remote, Remote::Tip(tip) if tip.default_branch.as_ref() == Some(&put.subject.branch));
+        let wanted = wanted_version(put, params)?;
+        let branch = &put.subject.branch;
+        let on_default = matches!(&put.subject.remote, Remote::Tip(tip) if tip.default_branch.as_ref() == Some(branch));
+        let releases = on_default || is_release_branch(&put.source.release_branches, branch);
         let values = TagValues {
             version: &put.version,
             commit: put.subject.commit,
             branch: &put.subject.branch,
-            details_version: details.version.as_ref(),
+            given_version: wanted.as_ref().map(|(version, _)| version.as_str()),
             build: variables,
         };
         let user_tag = |key: &dyn Fn() -> String, template: &str| {
             user_tag(prefix, template, &values).map_err(|source| StepError::UserTag { key: key(), source })
         };
-        let version = match &details.version {
-            Some(version) if on_default => Some(user_tag(&|| "VERSION".to_owned(), version.as_str())?),
-            Some(version) => {
-                put.say.line(format_args!("tag: VERSION {version} is set on the default branch only; left"));
+        let mut bumped = None;
+        let version = match (wanted.clone(), &params.version) {
+            (Some((version, origin)), _) if releases => {
+                if params.aliases == Aliases::Bump {
+                    bumped = release(put, &version)?;
+                }
+                let name = version_name(&version, put.source.registry.variant.as_deref());
+                Some((user_tag(&|| origin.to_string(), &name)?, origin))
+            }
+            (Some(_), Some(version)) => {
+                let (version, branch) = (version.clone(), branch.clone());
+                return Err(StepError::NoReleaseBranch { version, branch }.into());
+            }
+            (Some((version, _)), None) => {
+                put.say.line(format_args!(
+                    "tag: VERSION {version} is set on the default branch and on `source.release_branches` only; left"
+                ));
                 None
             }
-            None => None,
+            (None, _) if params.aliases == Aliases::Bump => return Err(StepError::NothingToBump.into()),
+            (None, _) => None,
         };
+        for alias in bumped.iter().flat_map(|release| aliases(release, put.source.registry.variant.as_deref(), [])) {
+            user_tag(&|| "params.bump_aliases".to_owned(), &alias.name)?;
+        }
         let mut users = Vec::new();
         for (index, template) in params.tags.iter().enumerate() {
             users.push(user_tag(&|| format!("params.tags[{index}]"), template)?);
@@ -83,7 +105,7 @@ impl Tags {
         }
         let commit = commit_tag(prefix, put.version.commit);
         let latest = latest_tag(prefix, &put.subject.branch);
-        let mut tags = Self { commit, version, users, latest, before: BTreeMap::new() };
+        let mut tags = Self { commit, version, users, bumped, latest, before: BTreeMap::new() };
         tags.read_before(put).await?;
         tags.refuse_taken_version(put).await?;
         for tag in [&tags.commit, &tags.latest] {
@@ -97,7 +119,7 @@ impl Tags {
 
     async fn read_before(&mut self, put: &Put<'_>) -> Result<(), Error> {
         let tags: BTreeSet<&Tag> =
-            [&self.commit, &self.latest].into_iter().chain(&self.users).chain(&self.version).collect();
+            [&self.commit, &self.latest].into_iter().chain(&self.users).chain(self.version_tag()).collect();
         let read = tags.into_iter().map(async |tag| {
             let found = put.registry.resolve(tag).await?;
             Ok::<_, Error>((tag.clone(), found.map(|descriptor| descriptor.digest)))
@@ -106,9 +128,13 @@ impl Tags {
         Ok(())
     }
 
-    /// VERSION is never moved.
+    fn version_tag(&self) -> Option<&Tag> {
+        self.version.as_ref().map(|(tag, _)| tag)
+    }
+
+    /// A version is never moved.
     async fn refuse_taken_version(&self, put: &Put<'_>) -> Result<(), Error> {
-        let (Some(tag), Some(details)) = (&self.version, &put.recipe.details) else { return Ok(()) };
+        let Some((tag, origin)) = &self.version else { return Ok(()) };
         if self.before.get(tag).is_none_or(Option::is_none) {
             return Ok(());
         }
@@ -122,7 +148,7 @@ impl Tags {
             tag: tag.clone(),
             theirs: theirs.map(str::to_owned),
             ours: put.version.inputs,
-            details: details.clone(),
+            origin: origin.clone(),
         }
         .into())
     }
@@ -134,10 +160,15 @@ impl Tags {
             .set(put, &self.commit, image, self.before.get(&self.commit).copied().flatten(), Owner::Checked)
             .await?;
         ours.push(self.commit.clone());
-        for tag in self.version.iter().chain(&self.users) {
+        for tag in self.version_tag().into_iter().chain(&self.users) {
             let before = self.before.get(tag).copied().flatten();
             written |= self.set(put, tag, image, before, Owner::Any).await?;
             ours.push(tag.clone());
+        }
+        if let Some(release) = &self.bumped {
+            let (aliases, moved) = self.bump(put, image, release).await?;
+            ours.extend(aliases);
+            written |= moved;
         }
         let (moved, points_here) = self.settle_latest(put, image, read).await?;
         if points_here {
@@ -147,6 +178,49 @@ impl Tags {
             self.keep_content(put, image).await?;
         }
         Ok(ours)
+    }
+
+    /// Moves the aliases of a release that have no newer one; which those are, and whether one was written.
+    ///
+    /// Decided again after it was written, until two decisions agree: a newer release that came meanwhile gets back what
+    /// we took from it. Its own put wrote its version before it looked at the aliases, so one of the two sees the other.
+    async fn bump(&self, put: &Put<'_>, image: &Image, release: &Release) -> Result<(Vec<Tag>, bool), Error> {
+        let (prefix, variant) = (&put.recipe.tag_prefix, put.source.registry.variant.as_deref());
+        let tag = |name: &str| -> Tag {
+            format!("{prefix}{name}").parse().expect("aliases were tried as tags before the build, and tags are tags")
+        };
+        let mut decided = None;
+        let mut set: BTreeSet<String> = BTreeSet::new();
+        let mut written = false;
+        for _ in 0..ROUNDS {
+            let there = put.registry.tags().await?;
+            let now = aliases(release, variant, there.iter().filter_map(|name| name.strip_prefix(prefix.as_str())));
+            if decided.as_ref() == Some(&now) {
+                return Ok((set.iter().map(|name| tag(name)).collect(), written));
+            }
+            for Alias { name, newer } in &now {
+                let alias = tag(name);
+                match newer {
+                    None if set.contains(name) => {}
+                    None => {
+                        let before = put.registry.resolve(&alias).await?.map(|descriptor| descriptor.digest);
+                        written |= self.set(put, &alias, image, before, Owner::Any).await?;
+                        set.insert(name.clone());
+                    }
+                    Some(newer) => {
+                        if set.remove(name)
+                            && let Some(manifest) = put.registry.manifest(At::Tag(&tag(newer))).await?
+                        {
+                            put.registry.put_manifest(At::Tag(&alias), &manifest).await?;
+                        }
+                        put.say.line(format_args!("tag: {alias} left: there is {}", tag(newer)));
+                    }
+                }
+            }
+            decided = Some(now);
+        }
+        let tag = tag(&version_name(&release.to_string(), variant));
+        Err(StepError::Unsettled { repository: put.registry.repository().clone(), tag, rounds: ROUNDS }.into())
     }
 
     /// Points a tag to an image, unless it does so already; whether anything was written.
@@ -341,6 +415,29 @@ impl Tags {
         }
         Ok(())
     }
+}
+
+/// The version that is wanted, and what names it.
+fn wanted_version(put: &Put<'_>, params: &PutParams) -> Result<Option<(String, VersionOrigin)>, StepError> {
+    let there = put.recipe.details.as_ref().zip(put.subject.details().version.as_ref());
+    match (&params.version, there) {
+        (Some(given), Some((details, there))) if there.as_str() != given.to_string() => {
+            Err(StepError::TwoVersions { given: given.clone(), details: details.clone(), there: there.clone() })
+        }
+        (Some(given), _) => Ok(Some((given.to_string(), VersionOrigin::Params))),
+        (None, Some((details, there))) => Ok(Some((there.to_string(), VersionOrigin::Details(details.clone())))),
+        (None, None) => Ok(None),
+    }
+}
+
+/// The release whose aliases are to move. A pre-release has none.
+fn release(put: &Put<'_>, version: &str) -> Result<Option<Release>, StepError> {
+    let release: Release = version.parse().map_err(|source| StepError::NoAliases { source })?;
+    if release.is_pre_release() {
+        put.say.line(format_args!("tag: aliases left: {release} is a pre-release"));
+        return Ok(None);
+    }
+    Ok(Some(release))
 }
 
 /// When branch and tags were read.

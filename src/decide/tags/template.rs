@@ -15,8 +15,8 @@ pub struct TagValues<'a> {
     pub commit: CommitId,
     /// The branch: `{branch}` is its slug.
     pub branch: &'a Branch,
-    /// `VERSION` of `image.details`: `{version}`.
-    pub details_version: Option<&'a Tag>,
+    /// `params.version`, or `VERSION` of `image.details`: `{version}`.
+    pub given_version: Option<&'a str>,
     /// Concourse's `BUILD_*`: `$BUILD_ID` or `${BUILD_ID}`.
     pub build: &'a BTreeMap<String, String>,
 }
@@ -76,7 +76,7 @@ impl TagError {
                 Some("placeholders are written {branch} or ${BUILD_ID}; a tag itself has no braces".to_owned())
             }
             Self::NoVersion { .. } => {
-                Some("give VERSION in the file that `source.build.details` names".to_owned())
+                Some("give `params.version`, or VERSION in the file that `source.build.details` names".to_owned())
             }
             Self::NoTag { .. } => None,
             Self::Ours { .. } => Some(
@@ -148,13 +148,13 @@ fn fill(template: &str, values: &TagValues<'_>) -> Result<String, TagError> {
 }
 
 fn value(template: &str, placeholder: &str, values: &TagValues<'_>) -> Result<String, TagError> {
-    let TagValues { version, commit, branch, details_version, build } = values;
+    let TagValues { version, commit, branch, given_version, build } = values;
     let known = match placeholder {
         "{ref}" => Some(version.commit.to_string()),
         "{commit}" => Some(commit.to_string()),
         "{short}" => Some(commit.short()),
         "{branch}" => Some(slug(branch)),
-        "{version}" => match details_version {
+        "{version}" => match given_version {
             Some(version) => Some(version.to_string()),
             None => return Err(TagError::NoVersion { template: template.to_owned() }),
         },

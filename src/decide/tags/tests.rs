@@ -113,14 +113,9 @@ fn users_tags_are_filled_in_or_refused_with_what_is_known() {
     let version = Version { commit: commit(0xab), inputs: inputs(1) };
     let build =
         BTreeMap::from([("BUILD_ID".to_owned(), "42".to_owned()), ("ATC_EXTERNAL_URL".to_owned(), "u".to_owned())]);
-    let (name, given) = (branch("feat/x"), "1.2".parse().expect("a tag"));
-    let values = TagValues {
-        version: &version,
-        commit: commit(0xcd),
-        branch: &name,
-        details_version: Some(&given),
-        build: &build,
-    };
+    let name = branch("feat/x");
+    let values =
+        TagValues { version: &version, commit: commit(0xcd), branch: &name, given_version: Some("1.2"), build: &build };
     let fill = |template: &str| match user_tag("p-", template, &values) {
         Ok(tag) => tag.to_string(),
         Err(error) => format!("{error}; {}", error.hint().unwrap_or_default()),
@@ -145,7 +140,7 @@ fn users_tags_are_filled_in_or_refused_with_what_is_known() {
     for template in ["{commit}", "x-latest", "{branch}-latest", "_reaper", "cache-01234567-x"] {
         assert!(fill(template).contains("has a form that only this resource writes"), "{template}");
     }
-    let none = TagValues { details_version: None, ..values };
+    let none = TagValues { given_version: None, ..values };
     let error = user_tag("", "{version}", &none).expect_err("there is none");
     assert_eq!(error.to_string(), "the tag \"{version}\" needs a version, and there is none");
 }

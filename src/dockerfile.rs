@@ -8,6 +8,7 @@
 //! Dockerfile, which would win. The engine would then ask for a file that does not count, which ends the put.
 
 mod base;
+mod place;
 mod variables;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use parse_dockerfile::{AddInstruction, Command, CopyInstruction, Flag, Instructi
 use crate::names::GitPath;
 
 pub use base::base;
+pub use place::excerpt;
 use variables::Scopes;
 
 /// Which files of its context a build may ask for.

@@ -21,8 +21,8 @@ use crate::names::{BadName, Branch, GitPath, GitUrl, RegistryHost, Repository, S
 
 pub use docker_config::DockerConfigError;
 pub use options::{
-    BuildOptions, Compression, ContextSource, Entitlement, Network, RegistryCache, SecretSource, SshKey, Steps,
-    Timestamps,
+    BuildOptions, Compression, ContextSource, Entitlement, FileTimes, Network, RegistryCache, SecretSource, SshKey,
+    Steps, Timestamps,
 };
 pub use shape::ShapeError;
 

@@ -129,6 +129,7 @@ impl Recipe {
             cache: _,
             compression: _,
             timestamps,
+            file_times: _,
         } = options;
         let default = BTreeSet::from([Self::PLATFORM.to_owned()]);
         let pairs = |map: BTreeMap<String, String>| map.into_iter().map(|(name, value)| format!("{name}={value}"));

@@ -37,6 +37,8 @@ pub struct BuildOptions {
     pub compression: Option<Compression>,
     /// Whether the times in layers are those of the commit.
     pub timestamps: Timestamps,
+    /// Which times the files of the context have.
+    pub file_times: FileTimes,
 }
 
 /// Where a secret of the build comes from.
@@ -147,6 +149,16 @@ pub enum Timestamps {
     Rewritten,
 }
 
+/// Which times the files of the context have for the engine, and in the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FileTimes {
+    /// Times made of the content, so that a new checkout is no change for an engine that has built before.
+    #[default]
+    OfContent,
+    /// `content_times: false`: those of the files as they lie.
+    OfFiles,
+}
+
 impl BuildOptions {
     /// Every secret in it.
     pub(super) fn secrets(&self) -> impl Iterator<Item = &Secret> {
@@ -185,6 +197,10 @@ pub(super) fn read(block: &Block) -> Result<BuildOptions, RequestError> {
             Some(false) => RegistryCache::Never,
         },
         compression: compression(&block.block("compression"))?,
+        file_times: match block.map.get("content_times").and_then(Value::as_bool) {
+            Some(false) => FileTimes::OfFiles,
+            None | Some(true) => FileTimes::OfContent,
+        },
         timestamps: if block.flag("reproducible") { Timestamps::Rewritten } else { Timestamps::AsBuilt },
         ..BuildOptions::default()
     };

@@ -312,6 +312,7 @@ static BUILD: &[Key] = &[
     now("cache", Kind::Flag),
     now("compression", Kind::Short(BUILD_COMPRESSION, "type")),
     now("reproducible", Kind::Flag),
+    now("content_times", Kind::Flag),
     later("build_args", "its name here is `source.build.args`"),
     later("target_name", "its name here is `source.build.target`"),
 ];

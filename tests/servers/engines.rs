@@ -2,6 +2,7 @@
 
 mod options;
 mod reach;
+mod trouble;
 
 use std::collections::BTreeMap;
 

@@ -25,6 +25,7 @@ use super::EngineError;
 use super::select::Wanted;
 use crate::clients::context::{Context, ContextEntry, ContextKind, Share};
 use crate::names::{GitPath, ObjectId};
+use crate::request::FileTimes;
 
 /// The bytes of a file go in packets of at most this size: well under the 4 MiB that a gRPC message may have.
 const CHUNK_BYTES: usize = 128 * 1024;
@@ -49,6 +50,7 @@ pub(super) struct Files {
     /// By the names that the engine has for them; `context` is the main one.
     contexts: BTreeMap<String, Arc<Context>>,
     dockerfile: Vec<(GitPath, Bytes)>,
+    times: FileTimes,
     sent_bytes: Arc<AtomicU64>,
     fault: Arc<Mutex<Option<EngineError>>>,
 }
@@ -58,7 +60,13 @@ impl Files {
     ///
     /// The ignore file goes beside the Dockerfile as `<Dockerfile>.dockerignore`, wherever it was: the engine prefers
     /// that one, so it judges by the very bytes that the inputs were judged by.
-    pub(super) fn new(context: Arc<Context>, name: &str, dockerfile: &[u8], dockerignore: Option<&[u8]>) -> Self {
+    pub(super) fn new(
+        context: Arc<Context>,
+        times: FileTimes,
+        name: &str,
+        dockerfile: &[u8],
+        dockerignore: Option<&[u8]>,
+    ) -> Self {
         let mut files = vec![(GitPath::new(name), Bytes::copy_from_slice(dockerfile))];
         if let Some(rules) = dockerignore {
             // The engine takes an empty file for none, and would go by the one in the context.
@@ -66,7 +74,7 @@ impl Files {
             files.push((GitPath::new(format!("{name}.dockerignore")), Bytes::copy_from_slice(rules)));
         }
         let contexts = BTreeMap::from([("context".to_owned(), context)]);
-        Self { contexts, dockerfile: files, sent_bytes: Arc::default(), fault: Arc::default() }
+        Self { contexts, dockerfile: files, times, sent_bytes: Arc::default(), fault: Arc::default() }
     }
 
     /// Serves one more context, under its name.
@@ -118,7 +126,7 @@ impl Files {
         if let Some(first) = beyond.first() {
             return Err(EngineError::BeyondInputs { path: first.clone(), more: beyond.len() - 1 });
         }
-        with_directories(entries.into_iter().map(item))
+        with_directories(entries.into_iter().map(|entry| item(entry, self.times)))
     }
 }
 
@@ -179,7 +187,7 @@ enum Body {
     Disk(PathBuf),
 }
 
-fn item(entry: &ContextEntry) -> Result<Item, EngineError> {
+fn item(entry: &ContextEntry, times: FileTimes) -> Result<Item, EngineError> {
     let (mode, size, linkname, body) = match &entry.kind {
         ContextKind::File { executable, size } => {
             (if *executable { 0o755 } else { 0o644 }, *size, String::new(), Body::Disk(entry.on_disk.clone()))
@@ -191,8 +199,20 @@ fn item(entry: &ContextEntry) -> Result<Item, EngineError> {
             Body::None,
         ),
     };
-    let stat = Stat { mode, size: size.cast_signed(), linkname, mod_time: time_of(&entry.id), ..Stat::default() };
+    let mod_time = match times {
+        FileTimes::OfContent => time_of(&entry.id),
+        FileTimes::OfFiles => time_on_disk(entry)?,
+    };
+    let stat = Stat { mode, size: size.cast_signed(), linkname, mod_time, ..Stat::default() };
     Ok(Item { path: entry.path.clone(), stat, body })
+}
+
+/// The time at which a file or link was changed last, in nanoseconds.
+fn time_on_disk(entry: &ContextEntry) -> Result<i64, EngineError> {
+    use std::os::unix::fs::MetadataExt as _;
+    let found = entry.on_disk.symlink_metadata();
+    let found = found.map_err(|source| EngineError::ContextChanged { path: entry.path.clone(), source })?;
+    Ok(found.mtime().saturating_mul(1_000_000_000).saturating_add(found.mtime_nsec()))
 }
 
 fn memory_item(path: &GitPath, bytes: &Bytes) -> Item {
@@ -373,7 +393,7 @@ mod tests {
             entry("a-b", file(false), 0xff),
             entry(".git/config", file(false), 4),
         ]);
-        let files = Files::new(Arc::new(context), "Dockerfile", b"", None);
+        let files = Files::new(Arc::new(context), FileTimes::OfContent, "Dockerfile", b"", None);
         let items = files.items("context", &MetadataMap::new()).expect("all is counted");
         let shown: Vec<_> = items
             .iter()
@@ -406,7 +426,7 @@ mod tests {
         let mut secret = entry("notes/todo", file(false), 1);
         secret.share = Share::Beyond;
         let context = Arc::new(Context::new(vec![entry("src/a", file(false), 2), secret]));
-        let files = Files::new(context, "Dockerfile", b"", None);
+        let files = Files::new(context, FileTimes::OfContent, "Dockerfile", b"", None);
         let mut metadata = MetadataMap::new();
         metadata.append("followpaths", "src".parse().expect("a header value"));
         assert_eq!(files.items("context", &metadata).expect("only src").len(), 2);

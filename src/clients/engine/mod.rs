@@ -280,7 +280,13 @@ impl Engine {
         let reference = build.reference.whole();
         let unreachable = |source: Cause| EngineError::Unreachable { address: self.address().to_string(), source };
         let session_id = random_id();
-        let mut files = Files::new(build.context.clone(), build.dockerfile_name, build.dockerfile, build.dockerignore);
+        let mut files = Files::new(
+            build.context.clone(),
+            build.options.file_times,
+            build.dockerfile_name,
+            build.dockerfile,
+            build.dockerignore,
+        );
         for (name, context) in &build.given.contexts {
             if let NamedContext::Files(context) = context {
                 files.add(name, context.clone());
@@ -301,12 +307,16 @@ impl Engine {
         }
         match solved {
             Ok(answer) => {
-                say.line(format_args!("context: {} sent to the engine, which had the rest", size(files.sent_bytes())));
+                let (cached, steps) = progress.cached();
+                say.line(format_args!(
+                    "build: {cached} of {steps} steps from the cache; {} of the context sent, the engine had the rest",
+                    size(files.sent_bytes())
+                ));
                 Ok(answer)
             }
             Err(status) if is_lost(&status) => Err(self.lost(&reference, innermost(&status))),
             Err(status) => {
-                progress.repeat_failed(say);
+                progress.repeat_failed(build.dockerfile, say);
                 let step = progress.failed_step();
                 Err(words::of_build(
                     status.message(),

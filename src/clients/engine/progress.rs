@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use bollard_buildkit_proto::google::protobuf::Timestamp;
 use bollard_buildkit_proto::moby::buildkit::v1::{StatusResponse, Vertex, VertexLog, VertexStatus};
 
+use crate::dockerfile;
 use crate::say::{Say, size};
 
 /// How the names of the steps begin that the engine adds by itself.
@@ -26,6 +27,8 @@ pub(super) struct Progress {
 struct Step {
     name: String,
     said: Said,
+    /// Whether the engine had its result.
+    cached: bool,
     /// All of its output, without line ends, until it succeeds.
     output: Vec<String>,
     /// The beginning of a line whose end has not come yet, of stdout and of stderr.
@@ -75,9 +78,23 @@ impl Progress {
         self.failed.map(|at| beginning(&self.steps[at].name))
     }
 
-    /// Says the output of the failed step once more, whole.
-    pub(super) fn repeat_failed(&self, say: &Say) {
+    /// How many steps there were whose work the engine may have had, and of how many it had it.
+    pub(super) fn cached(&self) -> (usize, usize) {
+        let steps = || self.steps.iter().filter(|step| is_work(&step.name));
+        (steps().filter(|step| step.cached).count(), steps().count())
+    }
+
+    /// Says where in the Dockerfile the failed step is, and its output once more, whole.
+    pub(super) fn repeat_failed(&self, dockerfile: &[u8], say: &Say) {
         let Some(step) = self.failed.map(|at| &self.steps[at]) else { return };
+        let instruction = step.name.split_once("] ").map_or(step.name.as_str(), |(_, instruction)| instruction);
+        let excerpt = dockerfile::excerpt(dockerfile, instruction);
+        if !excerpt.is_empty() {
+            say.line("the step that failed, in the Dockerfile:");
+            for line in excerpt {
+                say.line(format_args!("  {line}"));
+            }
+        }
         if step.output.is_empty() {
             return;
         }
@@ -94,6 +111,7 @@ impl Progress {
         let step = Step {
             name: plain(vertex.name.as_bytes()),
             said: Said::Nothing,
+            cached: false,
             output: Vec::new(),
             begun: [Vec::new(), Vec::new()],
             transfers: Vec::new(),
@@ -140,6 +158,7 @@ impl Progress {
         } else if step.name.starts_with(INTERNAL) {
             // Its name says enough.
         } else if vertex.cached {
+            step.cached = true;
             say.line(format_args!("#{} cached", at + 1));
         } else if let Some(seconds) = seconds(vertex.started.as_ref(), vertex.completed.as_ref()) {
             say.line(format_args!("#{} done in {seconds:.1} s", at + 1));
@@ -190,6 +209,13 @@ impl Progress {
             self.steps[at].output.push(text);
         }
     }
+}
+
+/// Whether a step is one of the Dockerfile that does something: `[2/3] RUN …`, and no `FROM`.
+fn is_work(step: &str) -> bool {
+    step.starts_with('[')
+        && !step.starts_with(INTERNAL)
+        && step.split_once("] ").is_some_and(|(_, instruction)| !instruction.starts_with("FROM "))
 }
 
 /// What a step is named that reads or writes a cache, as the end of a line.
@@ -284,7 +310,8 @@ mod tests {
         progress.tell(news(vec![failed], vec![]), &say);
         let canceled = Vertex { completed: at(12), error: "context canceled".to_owned(), ..never };
         progress.tell(news(vec![canceled], vec![]), &say);
-        progress.repeat_failed(&say);
+        progress.repeat_failed(b"FROM x\nRUN a\nRUN b\n", &say);
+        assert_eq!(progress.cached(), (0, 1));
         assert_eq!(progress.failed_step().as_deref(), Some("[2/3] RUN a"));
         let expected = "\
 #1 [internal] load build context
@@ -297,6 +324,10 @@ mod tests {
 #3 20%
 #3 two
 #3 failed
+the step that failed, in the Dockerfile:
+    1 | FROM x
+  > 2 | RUN a
+    3 | RUN b
 the output of the step that failed, [2/3] RUN a:
   one
   red

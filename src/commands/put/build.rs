@@ -78,6 +78,11 @@ async fn build_with(
     let ignore_file = selection.ignore_file.as_ref().map(read).transpose()?;
     let base = dockerfile::base(&dockerfile, &selection.args, put.recipe.target.as_deref());
     let labels = labels(put, params, &edge.build, commit, base);
+    for name in selection.args.keys().filter(|name| looks_secret(name)) {
+        put.say.line(format_args!(
+            "warning: build arg {name} looks like a secret, and everybody who has the image can read it; give it in `source.build.secrets`"
+        ));
+    }
     let (given, _agents) = given::given(put, edge, &root, work).await?;
     let cache = cache(put, engine).await?;
     let registry = put.registry.repository();
@@ -115,6 +120,13 @@ async fn build_with(
         }
         result => result,
     }
+}
+
+/// Whether the name of a build arg is one that secrets have.
+fn looks_secret(name: &str) -> bool {
+    const SIGNS: [&str; 7] = ["PASSWORD", "PASSWD", "SECRET", "TOKEN", "CREDENTIAL", "PRIVATE_KEY", "API_KEY"];
+    let name = name.to_ascii_uppercase();
+    SIGNS.iter().any(|sign| name.contains(sign))
 }
 
 /// Where the layers of this branch are kept: read from its own tag and that of the default branch, written to its own.

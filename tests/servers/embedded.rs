@@ -143,7 +143,7 @@ fn a_put_that_is_stopped_during_a_run_leaves_nothing() {
 }
 
 #[test]
-fn a_put_that_is_killed_at_any_moment_leaves_nothing() {
+fn a_put_that_is_stopped_or_killed_at_any_moment_leaves_nothing() {
     let project = project("embedded-kill", "echo begun && sleep 7774");
     let scratch_is_used = |container: &Container, name: &str| {
         let entries = std::fs::read_dir(container.in_it("scratch")).into_iter().flatten().flatten();
@@ -158,13 +158,15 @@ fn a_put_that_is_killed_at_any_moment_leaves_nothing() {
         ("it builds", &|_, running| running.wait_for("load build definition")),
         ("a RUN runs", &|_, running| running.wait_for("begun\n")),
     ];
-    for (name, moment) in moments {
+    for ((name, moment), sent) in moments.iter().flat_map(|moment| [(moment, Signal::TERM), (moment, Signal::KILL)]) {
         let (container, before) = container(&project, &Options::default());
         let mut running = container.put().start(&request(&project).to_string());
         moment(&container, &mut running);
-        signal(&container, Signal::KILL);
+        signal(&container, sent);
         running.wait();
-        wait_until(&format!("all has ended that was killed when {name}"), || container.processes().is_empty());
+        if sent == Signal::KILL {
+            wait_until(&format!("all has ended that was killed when {name}"), || container.processes().is_empty());
+        }
         before.is_restored(&container);
     }
     assert_eq!(project.tags(), [""; 0]);

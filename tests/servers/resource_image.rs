@@ -3,10 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::project::{Project, only, with_engine};
-use crate::support::engine::buildkit_program;
 use crate::support::git::{Passphrase, SshServer};
 use crate::support::resource_image::container::{self, Container, Privilege};
-use crate::support::server::{run, wait_until};
 use crate::support::{resource_image, servers, temporary};
 
 #[test]
@@ -62,31 +60,18 @@ fn git_over_ssh_works_in_the_image() {
 }
 
 #[test]
-fn a_privileged_container_runs_the_engine_of_the_image_with_overlays_on_scratch() {
-    let scratch = container::disk("1G");
-    let container = Container::start(Privilege::Privileged, &[(scratch.path(), "/scratch")]);
-    let arguments = ["--root=/scratch/buildkit", "--addr=unix:///scratch/engine.sock", "--containerd-worker=false"];
-    let _engine = container.program(&[&["buildkitd"][..], &arguments].concat()).start("");
-    let socket = scratch.path().join("engine.sock");
-    wait_until("the engine's socket", || socket.exists());
-
-    let context = temporary();
-    let dockerfile = format!("FROM {}\nRUN test $(id -u) = 0\n", servers().base_image());
-    std::fs::write(context.path().join("Dockerfile"), dockerfile).expect("a file can be written");
-    let buildctl = || {
-        let mut command = std::process::Command::new(buildkit_program("buildctl"));
-        command.arg(format!("--addr=unix://{}", socket.display()));
-        command
-    };
-    let workers = run(buildctl().args(["debug", "workers", "--verbose"]));
-    let overlays = |line: &str| line.contains("worker.snapshotter") && line.ends_with("overlayfs");
-    assert!(workers.lines().any(overlays), "{workers}");
-    let name = servers().registry().repository("resource-image-engine:1");
-    run(buildctl()
-        .args(["build", "--frontend=dockerfile.v0", "--progress=plain"])
-        .args(["context", "dockerfile"].map(|local| format!("--local={local}={}", context.path().display())))
-        .arg(format!("--output=type=image,push=true,name={name}")));
-    assert_ne!(servers().registry().digest("resource-image-engine", "1"), None);
+fn a_privileged_container_builds_with_the_engine_of_the_image() {
+    let project = Project::new("resource-image-engine");
+    let (artifacts, scratch) = (project.checkout("master", Some(1)), container::disk("1G"));
+    let mounts = [(artifacts.as_path(), "/tmp/build/put"), (scratch.path(), "/scratch")];
+    let container = Container::start(Privilege::Privileged, &mounts);
+    let request = json!({"source": project.source, "params": {"source": "repo"}});
+    let ran = container.program(&["/opt/resource/out", "/tmp/build/put"]).run(&request);
+    assert_eq!(ran.succeeds()["version"], only(&project.check(None)));
+    assert!(ran.stderr.contains(" inside this resource, for linux/amd64 "), "{}", ran.stderr);
+    assert!(ran.stderr.contains(", snapshotter overlayfs\n"), "{}", ran.stderr);
+    let left: Vec<_> = std::fs::read_dir(scratch.path()).expect("it is there").flatten().collect();
+    assert!(left.iter().all(|entry| entry.file_name() == "lost+found"), "{left:?}");
 }
 
 /// Holds what the tests of this file rely on against what was seen in Concourse.

@@ -41,6 +41,17 @@ pub struct BuildOptions {
     pub file_times: FileTimes,
 }
 
+impl BuildOptions {
+    /// What the engine must allow for a RUN: a network of the engine's own is asked for by `network: host` too.
+    pub fn entitlements(&self) -> BTreeSet<Entitlement> {
+        let network = match self.network {
+            Network::Host => Some(Entitlement::NetworkHost),
+            Network::Engine | Network::None => None,
+        };
+        self.allow.iter().copied().chain(network).collect()
+    }
+}
+
 /// Where a secret of the build comes from.
 #[derive(Debug, Clone)]
 pub enum SecretSource {

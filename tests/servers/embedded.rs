@@ -12,6 +12,7 @@ use crate::connections::relay;
 use crate::errors::{ends_with, reference};
 use crate::project::Project;
 use crate::support::container::{self, Container, Groups, Options, Privilege, Root, Scratch};
+use crate::support::engine;
 use crate::support::git::file;
 use crate::support::program::{Ran, Running};
 use crate::support::registry::{self, Account, Registry, Transport};
@@ -105,7 +106,8 @@ fn an_image_is_built_without_an_engine_outside_and_nothing_is_left() {
     let ran = container.put().run(&json!({"source": changed, "params": {"source": "repo"}}));
     ran.succeeds();
     before.is_restored(&container);
-    assert_eq!(project.tags().len(), 4);
+    assert!(ran.stderr.contains(" cached\n"), "the layers of the first one are in the registry:\n{}", ran.stderr);
+    assert_eq!(project.tags().len(), 5, "{:?}", project.tags());
 }
 
 #[test]
@@ -310,6 +312,22 @@ fn a_registry_that_speaks_plain_http_is_reached_so_when_the_source_says_it() {
     let own = json!({"repository": format!("{address}/embedded-http-own"), "insecure": true});
     put(&[("/registry", own)]).succeeds();
     assert_eq!(servers().registry().tags("embedded-http-own").len(), 4, "the image's three, and its cache");
+}
+
+#[test]
+fn what_the_source_allows_the_engine_allows() {
+    let project = Project::empty("embedded-allow");
+    let dockerfile = format!("FROM {}\nRUN --network=host ip address | grep 198.51.100.1\n", servers().base_image());
+    project.git.commit("master", &[file("ci/image/Dockerfile", &dockerfile)]);
+    engine::make_address();
+    let (container, before) = container(&project, &Options::default());
+    for build in [json!({"network": "host"}), json!({"allow": ["network.host"]})] {
+        let mut source = project.source.clone();
+        source["build"].as_object_mut().expect("a block").extend(build.as_object().expect("a block").clone());
+        let request = json!({"source": source, "params": {"source": "repo", "rebuild": true}});
+        container.put().run(&request).succeeds();
+        before.is_restored(&container);
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use bollard_buildkit_proto::moby::buildkit::v1::{CacheOptions, CacheOptionsEntry
 use super::error::EngineError;
 use super::identity::Exports;
 use super::{Build, NamedContext, random_id};
-use crate::request::{Compression, Entitlement, Network, RegistryCache, RegistryTransport, Steps, Timestamps};
+use crate::request::{Compression, Network, RegistryCache, RegistryTransport, Steps, Timestamps};
 
 /// The level of gzip when none is given: half as long as the engines' own, for layers that are some percent larger.
 const GZIP_LEVEL: u8 = 1;
@@ -36,7 +36,7 @@ pub(super) fn of(build: &Build<'_>, exports: Exports, session: String) -> SolveR
         session,
         frontend: "dockerfile.v0".to_owned(),
         frontend_attrs: attributes(build),
-        entitlements: entitlements(build),
+        entitlements: build.options.entitlements().into_iter().map(|one| one.as_str().to_owned()).collect(),
         ..SolveRequest::default()
     };
     let (exporter, exported) = match exports {
@@ -110,14 +110,6 @@ fn attributes(build: &Build<'_>) -> HashMap<String, String> {
         attributes.extend([text("cache-imports", &serde_json::Value::Array(imports).to_string())]);
     }
     attributes
-}
-
-fn entitlements(build: &Build<'_>) -> Vec<String> {
-    let mut entitlements = build.options.allow.clone();
-    if build.options.network == Network::Host {
-        entitlements.insert(Entitlement::NetworkHost);
-    }
-    entitlements.into_iter().map(|one| one.as_str().to_owned()).collect()
 }
 
 fn to_the_registry(build: &Build<'_>) -> HashMap<String, String> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::RUNTIME;
-use crate::request::{ClientCert, RegistryTransport, Source};
+use crate::request::{ClientCert, Entitlement, RegistryTransport, Source};
 
 /// How one registry is reached.
 #[derive(Default)]
@@ -57,12 +57,16 @@ pub(super) fn config(
         written.insert(name, content);
         path
     };
+    // What the source allows, this engine allows too: it builds for nobody else.
+    let entitlements: Vec<&str> = source.build.options.entitlements().into_iter().map(Entitlement::as_str).collect();
     // Garbage is not collected: everything goes when the build is done.
     let mut text = format!(
-        "[worker.containerd]\nenabled = false\n\
+        "insecure-entitlements = {}\n\
+         [worker.containerd]\nenabled = false\n\
          [worker.oci]\nenabled = true\ngc = false\nbinary = {}\ndefaultCgroupParent = {}\n\
          [cdi]\ndisabled = true\n\
          [otel]\nsocketPath = {}\n",
+        serde_json::Value::from(entitlements),
         quote(RUNTIME),
         quote(group),
         quote_path(&directory.join("otel.sock")),
@@ -116,7 +120,7 @@ mod tests {
         config(directory, &directory.join("files"), "x", &request.source)
     }
 
-    const BEGINNING: &str = "[worker.containerd]\nenabled = false\n\
+    const BEGINNING: &str = "insecure-entitlements = []\n[worker.containerd]\nenabled = false\n\
          [worker.oci]\nenabled = true\ngc = false\nbinary = \"runc\"\ndefaultCgroupParent = \"x\"\n\
          [cdi]\ndisabled = true\n\
          [otel]\nsocketPath = \"/scratch/x/otel.sock\"\n";
@@ -158,6 +162,21 @@ mod tests {
             ),
         ] {
             assert_eq!(configured(source).0, format!("{BEGINNING}{registries}"), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_engine_allows_what_the_source_allows() {
+        for (build, first) in [
+            (json!({}), "insecure-entitlements = []"),
+            (json!({"network": "host"}), "insecure-entitlements = [\"network.host\"]"),
+            (
+                json!({"allow": ["security.insecure", "network.host"]}),
+                "insecure-entitlements = [\"network.host\",\"security.insecure\"]",
+            ),
+        ] {
+            let (text, _) = configured(json!({"registry": {"repository": "a.example/b"}, "build": build}));
+            assert_eq!(text.lines().next(), Some(first), "{build}");
         }
     }
 

@@ -42,5 +42,5 @@ image: setup ## build the resource type's image into target/image.tar, and push 
 	$(if $(PUSH),skopeo --insecure-policy copy --all --preserve-digests $(if $(INSECURE),--dest-tls-verify=false) oci-archive:$(IMAGE) docker://$(PUSH))
 
 rootfs: setup ## lay out what the image has in DEST (target/rootfs), with this machine's git, ssh and runc
-	rm -rf $(DEST)
+	rm -rf $(DEST) && mkdir -p $(DEST)
 	ROOT=/ resource-image/build type=local,dest=$(DEST) $(MACHINE)

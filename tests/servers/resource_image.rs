@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::project::{Project, only, with_engine};
+use crate::project::{Project, only};
+use crate::support::engine::{self, EngineKind};
 use crate::support::git::{Passphrase, SshServer};
 use crate::support::resource_image::container::{self, Container, Privilege};
 use crate::support::{resource_image, servers, temporary};
@@ -31,8 +32,11 @@ fn an_unprivileged_container_checks_puts_with_a_remote_engine_and_gets() {
     is_as_strict_as_concourse(&container);
 
     let version = only(&container.program(&["/opt/resource/check"]).run(&json!({"source": project.source})));
-    let mut source = with_engine(&project.source);
-    source["engine"]["host"] = json!(servers().engine().tcp_host());
+    let without = json!({"source": project.source, "params": {"source": "repo"}});
+    let refused = container.program(&["/opt/resource/out", "/tmp/build/put"]).run(&without);
+    assert!(refused.code == Some(1) && refused.stderr.contains("privileged: true"), "{}", refused.stderr);
+    let engine = json!({"host": engine::of(EngineKind::BuildKit).tcp_host()});
+    let source = project.source_with(&[("/engine", engine)]);
     let request = json!({"source": source, "params": {"source": "repo"}});
     let put = container.program(&["/opt/resource/out", "/tmp/build/put"]).run(&request).succeeds();
     assert_eq!(put["version"], version);
@@ -60,18 +64,25 @@ fn git_over_ssh_works_in_the_image() {
 }
 
 #[test]
-fn a_privileged_container_builds_with_the_engine_of_the_image() {
+fn a_privileged_container_checks_puts_with_the_engine_of_the_image_and_gets() {
     let project = Project::new("resource-image-engine");
-    let (artifacts, scratch) = (project.checkout("master", Some(1)), container::disk("1G"));
-    let mounts = [(artifacts.as_path(), "/tmp/build/put"), (scratch.path(), "/scratch")];
+    let artifacts = project.checkout("master", Some(1));
+    let (destination, scratch) = (temporary(), container::disk("1G"));
+    let mounts =
+        [(artifacts.as_path(), "/tmp/build/put"), (destination.path(), "/tmp/build/get"), (scratch.path(), "/scratch")];
     let container = Container::start(Privilege::Privileged, &mounts);
+    let version = only(&container.program(&["/opt/resource/check"]).run(&json!({"source": project.source})));
     let request = json!({"source": project.source, "params": {"source": "repo"}});
-    let ran = container.program(&["/opt/resource/out", "/tmp/build/put"]).run(&request);
-    assert_eq!(ran.succeeds()["version"], only(&project.check(None)));
-    assert!(ran.stderr.contains(" inside this resource, for linux/amd64 "), "{}", ran.stderr);
-    assert!(ran.stderr.contains(", snapshotter overlayfs\n"), "{}", ran.stderr);
+    let put = container.program(&["/opt/resource/out", "/tmp/build/put"]).run(&request);
+    assert_eq!(put.succeeds()["version"], version);
+    assert!(put.stderr.contains(" inside this resource, for linux/amd64 "), "{}", put.stderr);
+    assert!(put.stderr.contains(", snapshotter overlayfs\n"), "{}", put.stderr);
     let left: Vec<_> = std::fs::read_dir(scratch.path()).expect("it is there").flatten().collect();
     assert!(left.iter().all(|entry| entry.file_name() == "lost+found"), "{left:?}");
+    let request = json!({"source": project.source, "version": version});
+    container.program(&["/opt/resource/in", "/tmp/build/get"]).run(&request).succeeds();
+    let tool = std::fs::read_to_string(destination.path().join("rootfs/usr/local/bin/tool")).expect("in wrote it");
+    assert_eq!(tool, "echo tool 1\n");
 }
 
 /// Holds what the tests of this file rely on against what was seen in Concourse.

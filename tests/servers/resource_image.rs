@@ -1,11 +1,13 @@
 //! The programs in the image of the resource type, in containers as Concourse makes them.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use crate::project::{Project, only};
+use crate::support::container::{Container, Options, Privilege};
 use crate::support::engine::{self, EngineKind};
 use crate::support::git::{Passphrase, SshServer};
-use crate::support::resource_image::container::{self, Container, Privilege};
 use crate::support::{resource_image, servers, temporary};
 
 #[test]
@@ -25,10 +27,8 @@ fn the_image_has_the_three_programs_and_says_what_it_is() {
 fn an_unprivileged_container_checks_puts_with_a_remote_engine_and_gets() {
     let project = Project::new("resource-image");
     let artifacts = project.checkout("master", Some(1));
-    let (destination, scratch) = (temporary(), temporary());
-    let mounts =
-        [(artifacts.as_path(), "/tmp/build/put"), (destination.path(), "/tmp/build/get"), (scratch.path(), "/scratch")];
-    let container = Container::start(Privilege::Unprivileged, &mounts);
+    let destination = temporary();
+    let container = container(Privilege::None, &artifacts, destination.path());
     is_as_strict_as_concourse(&container);
 
     let version = only(&container.program(&["/opt/resource/check"]).run(&json!({"source": project.source})));
@@ -52,7 +52,8 @@ fn an_unprivileged_container_checks_puts_with_a_remote_engine_and_gets() {
 fn git_over_ssh_works_in_the_image() {
     let project = Project::new("resource-image-ssh");
     let ssh = SshServer::start(servers().git(), Passphrase::Words("open sesame"));
-    let container = Container::start(Privilege::Unprivileged, &[]);
+    let nothing = temporary();
+    let container = container(Privilege::None, nothing.path(), temporary().path());
     let source = project.source_with(&[
         ("/git/uri", json!(ssh.uri("resource-image-ssh"))),
         ("/git/private_key", json!(ssh.private_key())),
@@ -67,22 +68,27 @@ fn git_over_ssh_works_in_the_image() {
 fn a_privileged_container_checks_puts_with_the_engine_of_the_image_and_gets() {
     let project = Project::new("resource-image-engine");
     let artifacts = project.checkout("master", Some(1));
-    let (destination, scratch) = (temporary(), container::disk("1G"));
-    let mounts =
-        [(artifacts.as_path(), "/tmp/build/put"), (destination.path(), "/tmp/build/get"), (scratch.path(), "/scratch")];
-    let container = Container::start(Privilege::Privileged, &mounts);
+    let destination = temporary();
+    let container = container(Privilege::Full, &artifacts, destination.path());
     let version = only(&container.program(&["/opt/resource/check"]).run(&json!({"source": project.source})));
     let request = json!({"source": project.source, "params": {"source": "repo"}});
     let put = container.program(&["/opt/resource/out", "/tmp/build/put"]).run(&request);
     assert_eq!(put.succeeds()["version"], version);
     assert!(put.stderr.contains(" inside this resource, for linux/amd64 "), "{}", put.stderr);
     assert!(put.stderr.contains(", snapshotter overlayfs\n"), "{}", put.stderr);
-    let left: Vec<_> = std::fs::read_dir(scratch.path()).expect("it is there").flatten().collect();
+    let left: Vec<_> = std::fs::read_dir(container.in_it("scratch")).expect("it is there").flatten().collect();
     assert!(left.iter().all(|entry| entry.file_name() == "lost+found"), "{left:?}");
     let request = json!({"source": project.source, "version": version});
     container.program(&["/opt/resource/in", "/tmp/build/get"]).run(&request).succeeds();
     let tool = std::fs::read_to_string(destination.path().join("rootfs/usr/local/bin/tool")).expect("in wrote it");
     assert_eq!(tool, "echo tool 1\n");
+}
+
+/// A container of the image, with these artifacts for `out`, and this directory for `in`.
+#[track_caller]
+fn container(privilege: Privilege, artifacts: &Path, destination: &Path) -> Container {
+    let mounts = vec![(destination.to_owned(), "/tmp/build/get")];
+    Container::start(artifacts, &Options { mounts, ..Options::of_image(resource_image::root(), privilege) })
 }
 
 /// Holds what the tests of this file rely on against what was seen in Concourse.

@@ -1,7 +1,8 @@
 //! A container as Concourse makes them for its steps: by `runc`, with what a privileged and an unprivileged one may do.
 //!
-//! Its root is this machine's, which nothing in it can change; `/opt/resource` has our programs. It shares the network of
-//! the tests, so it reaches their servers. Facts: Concourse 8.2, `worker/runtime/spec`.
+//! Its root is the image of the resource type, or this machine's with our programs in `/opt/resource`; nothing in it can
+//! change either. It shares the network of the tests, so it reaches their servers.
+//! Facts: Concourse 8.2, `worker/runtime/spec`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -53,6 +54,9 @@ const RESERVED: [&str; 10] =
 /// Calls that one with `fuse-only` may make too.
 const FOR_FUSE: [&str; 6] = ["mount", "move_mount", "pivot_root", "umount", "umount2", "unshare"];
 
+/// Whose the root of a container is that is not privileged, and what is its own. Nobody else has this number.
+const OWNER: u32 = 4_294_967_294;
+
 /// What a container may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Privilege {
@@ -69,6 +73,8 @@ pub enum Privilege {
 pub enum Scratch {
     /// A file system that can be part of an overlay, of this size: `64m`.
     Volume(&'static str),
+    /// A file system on a disk of this size, as a worker has it.
+    Disk(&'static str),
     /// A directory of the container's own root, which is an overlay itself.
     InTheRoot,
     /// Nothing: there is no such directory.
@@ -106,6 +112,10 @@ pub struct Options {
     pub groups: Groups,
     /// Whether its root can be written to.
     pub root: Root,
+    /// The root of an image that it runs, which is given to the container's own root; without it, this machine's root.
+    pub image: Option<&'static Path>,
+    /// Directories that are mounted, at these places. With an image they are given to the container's root.
+    pub mounts: Vec<(PathBuf, &'static str)>,
     /// Programs in `/usr/local/bin`, by their names there.
     pub programs: BTreeMap<&'static str, PathBuf>,
     /// Programs of the machine that are hidden.
@@ -120,6 +130,8 @@ impl Default for Options {
             scratch: Scratch::Volume("2g"),
             groups: Groups::OfTheMachine,
             root: Root::Writable,
+            image: None,
+            mounts: Vec::new(),
             programs: BTreeMap::from([("buildkitd", buildkit_program("buildkitd"))]),
             hidden: Vec::new(),
         }
@@ -130,6 +142,20 @@ impl Default for Options {
 pub struct Container {
     id: String,
     directory: TempDir,
+}
+
+impl Options {
+    /// One of this image, with what the image has and no more.
+    pub fn of_image(image: &'static Path, privilege: Privilege) -> Self {
+        Self {
+            privilege,
+            scratch: Scratch::Disk("1g"),
+            image: Some(image),
+            // The first process waits by it.
+            programs: BTreeMap::from([("busybox", PathBuf::from("/bin/busybox"))]),
+            ..Self::default()
+        }
+    }
 }
 
 impl Container {
@@ -143,8 +169,10 @@ impl Container {
             std::fs::create_dir(container.path(name)).expect("a directory can be made");
         }
         std::fs::write(container.path("masked"), "").expect("a file can be made");
+        // With metacopy, another owner copies no content.
         let overlay = format!(
-            "lowerdir=/,upperdir={},workdir={}",
+            "metacopy=on,lowerdir={},upperdir={},workdir={}",
+            options.image.unwrap_or(Path::new("/")).display(),
             container.path("upper").display(),
             container.path("work").display()
         );
@@ -161,7 +189,13 @@ impl Container {
             Scratch::Volume(size) => {
                 mount(&["-t", "tmpfs", "-o", &format!("size={size},mode=0777"), "scratch"], &container.path("scratch"));
             }
+            Scratch::Disk(size) => make_disk(&container.path("disk"), size, &container.path("scratch")),
             Scratch::InTheRoot | Scratch::Missing => {}
+        }
+        if options.image.is_some() && options.privilege != Privilege::Full {
+            let mounts = options.mounts.iter().map(|(source, _)| source.as_path());
+            let own = [&container.path("rootfs"), &container.path("scratch"), artifacts];
+            own.into_iter().chain(mounts).for_each(give);
         }
         let spec = container.spec(artifacts, options).to_string();
         std::fs::write(container.path("config.json"), spec).expect("the configuration can be written");
@@ -184,11 +218,21 @@ impl Container {
     pub fn put_with(&self, variables: &[&str]) -> Program {
         let mut command = self.runc();
         command.arg("exec").arg("--pid-file").arg(self.path("pid"));
-        let always = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"];
-        for variable in always.iter().chain(variables) {
+        for variable in [PATH, HOME].iter().chain(variables) {
             command.args(["--env", variable]);
         }
         command.args([self.id.as_str(), "/opt/resource/out", "/tmp/build/put"]);
+        Program::run_by(command)
+    }
+
+    /// Any program in it, with pipes that belong to nobody whom the container knows, as Concourse's do: they cannot be
+    /// opened by a path. runc would make it pipes of its own.
+    pub fn program(&self, words: &[&str]) -> Program {
+        const OUTSIDE: &str = "exec \"$@\" 3<&0 4>&1 5>&2 </dev/null";
+        const INSIDE: &str = "unset PWD SHLVL && exec \"$@\" <&3 >&4 2>&5 3<&- 4>&- 5>&-";
+        let mut command = Command::new("sh");
+        command.args(["-c", OUTSIDE, "sh", "runc", "--root"]).arg(self.path("state"));
+        command.args(["exec", "--preserve-fds", "3", &self.id, "/bin/sh", "-c", INSIDE, "sh"]).args(words);
         Program::run_by(command)
     }
 
@@ -284,16 +328,20 @@ impl Container {
     }
 
     fn spec(&self, artifacts: &Path, options: &Options) -> Value {
-        let Options { privilege, scratch, groups, root, programs, hidden } = options;
+        let Options { privilege, scratch, groups, root, image, mounts: more, programs, hidden } = options;
         let bind = |from: &Path, to: &str, access: &str| json!({"type": "bind", "source": from, "destination": to, "options": ["rbind", access]});
         let mut mounts = vec![
             json!({"destination": "/proc", "type": "proc", "source": "proc"}),
             json!({"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]}),
             json!({"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": ["nosuid", "nodev", "mode=1777"]}),
             json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=1777"]}),
-            bind(Program::path("out").parent().expect("a program is in a directory"), "/opt/resource", "ro"),
             bind(artifacts, "/tmp/build/put", "rw"),
         ];
+        if image.is_none() {
+            let programs = Program::path("out");
+            mounts.push(bind(programs.parent().expect("a program is in a directory"), "/opt/resource", "ro"));
+        }
+        mounts.extend(more.iter().map(|(source, at)| bind(source, at, "rw")));
         if *root == Root::Writable {
             // What the machine has there is hidden: a socket of its own engine, for one.
             mounts.push(
@@ -318,7 +366,7 @@ impl Container {
                 "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["nosuid", access],
             })),
         }
-        if let Scratch::Volume(_) = scratch {
+        if let Scratch::Volume(_) | Scratch::Disk(_) = scratch {
             mounts.push(bind(&self.path("scratch"), "/scratch", "rw"));
         }
         mounts.extend(programs.iter().map(|(name, path)| bind(path, &format!("/usr/local/bin/{name}"), "ro")));
@@ -338,18 +386,13 @@ impl Container {
         });
         if *privilege != Privilege::Full {
             namespaces.push(json!({"type": "user"}));
-            let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+            let map = json!([
+                {"containerID": 0, "hostID": OWNER, "size": 1}, {"containerID": 1, "hostID": 1, "size": OWNER - 1},
+            ]);
             linux["uidMappings"] = map.clone();
             linux["gidMappings"] = map;
             linux["maskedPaths"] = json!(["/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"]);
-            let reserved = match privilege {
-                Privilege::None => [&RESERVED[..], &FOR_FUSE[..]].concat(),
-                Privilege::Full | Privilege::FuseOnly => RESERVED.to_vec(),
-            };
-            linux["seccomp"] = json!({
-                "defaultAction": "SCMP_ACT_ALLOW",
-                "syscalls": [{"names": reserved, "action": "SCMP_ACT_ERRNO"}],
-            });
+            linux["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": refused_calls(*privilege)});
             linux["readonlyPaths"] = json!(["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]);
         }
         linux["namespaces"] = namespaces.into();
@@ -360,8 +403,8 @@ impl Container {
             "hostname": self.id,
             "process": {
                 "user": {"uid": 0, "gid": 0},
-                "args": ["/bin/busybox", "sh", "-c", WAITS_SCRIPT],
-                "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"],
+                "args": ["/bin/sh", "-c", WAITS_SCRIPT],
+                "env": [PATH, HOME],
                 "cwd": "/",
                 "capabilities": sets.into_iter().collect::<serde_json::Map<_, _>>(),
             },
@@ -369,6 +412,22 @@ impl Container {
             "linux": linux,
         })
     }
+}
+
+/// What the kernel is told to refuse.
+fn refused_calls(privilege: Privilege) -> Vec<Value> {
+    let refuse = |names: &[&str], error: u32| json!({"names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": error});
+    let mut calls = vec![refuse(&RESERVED, 1)];
+    if privilege == Privilege::None {
+        // Without clone3, programs use clone, whose flags can be looked at: CLONE_NEWUSER, CLONE_NEWNS.
+        calls.extend([refuse(&FOR_FUSE, 1), refuse(&["clone3"], 38)]);
+        calls.extend([0x1000_0000_u64, 0x0002_0000].map(|flag| {
+            let mut call = refuse(&["clone"], 1);
+            call["args"] = json!([{"index": 0, "value": flag, "valueTwo": flag, "op": "SCMP_CMP_MASKED_EQ"}]);
+            call
+        }));
+    }
+    calls
 }
 
 impl Drop for Container {
@@ -382,11 +441,30 @@ impl Drop for Container {
     }
 }
 
+/// What is in the environment of every step.
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const HOME: &str = "HOME=/root";
+
 /// The first process reaps what lost its parent, as that of Concourse does.
 const WAITS_SCRIPT: &str = "busybox sleep 100000 & wait";
 
 /// What the first process waits for.
 const WAITS: &str = "busybox sleep 100000";
+
+/// Gives a tree to the root of a container that is not privileged.
+#[track_caller]
+fn give(tree: &Path) {
+    let owner = format!("{OWNER}:{OWNER}");
+    run(Command::new("chown").args(["--recursive", "--no-dereference", &owner]).arg(tree));
+}
+
+/// Mounts a new file system of this size, which is in this file.
+#[track_caller]
+fn make_disk(file: &Path, size: &str, at: &Path) {
+    run(Command::new("truncate").arg(format!("--size={size}")).arg(file));
+    run(Command::new("mkfs.ext4").args(["-q", "-E", "nodiscard,lazy_itable_init=1"]).arg(file));
+    run(Command::new("mount").args(["-o", "loop"]).arg(file).arg(at));
+}
 
 #[track_caller]
 fn mount(arguments: &[&str], at: &Path) {

@@ -8,7 +8,7 @@
 //! - [`git`]: repositories, their history and checkouts; git over HTTP and over SSH;
 //! - [`engine`]: Docker's engines and BuildKit; [`image`]: a base image made of busybox;
 //! - [`program`]: our programs, run as Concourse runs them; [`container`]: in a container like its own;
-//! - [`resource_image`]: the image of the resource type, built of the programs under test, and containers of it;
+//! - [`resource_image`]: the image of the resource type, built of the programs under test;
 //! - [`proxy`]: stands between a program and a server, so that something can happen at any request;
 //! - [`tunnel`]: a forward proxy with a password, as companies have them;
 //! - [`http`]: one request, when a test wants to see an answer itself.

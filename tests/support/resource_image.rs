@@ -1,8 +1,6 @@
 //! The image of the resource type, built from its Dockerfile of what this machine has: the programs under test, with the
 //! libraries that they are linked to, the BuildKit of `make setup`, and this machine's git, ssh and runc.
 
-pub mod container;
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;

@@ -5,7 +5,7 @@
 //! - `http`: one request and its answer; retries, redirects, limits. `tls`: whom we trust.
 //! - `auth`: basic credentials and tokens.
 //! - [`answer`]: what a server said instead, or why it said nothing.
-//! - `links`: the pages of a list. `download`: a blob on its way.
+//! - `links`: the pages of a list. `download`, `upload`: a blob on its way.
 //!
 //! References and media types are those of oci-client (`oci_distribution`). Its client is not used: it hides the
 //! status of an answer, its `Retry-After` and its next page, it cannot delete, and on top of it there would be two
@@ -23,6 +23,7 @@ pub mod model;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod upload;
 
 use std::collections::{BTreeSet, HashSet};
 use std::pin::Pin;
@@ -43,6 +44,8 @@ use crate::say::Say;
 pub use answer::Answer;
 pub use error::RegistryError;
 pub use model::{At, Content, Descriptor, Image, ImageConfig, Manifest, Platform, RootfsDigests, RunConfig};
+
+pub use upload::{Open, Sent, Upload};
 
 use download::{Download, verify};
 use http::{Access, Ask, Http, Place, Whole};
@@ -428,36 +431,12 @@ impl Registry {
     }
 
     async fn push_blob_once(&self, what: &str, descriptor: &Descriptor, bytes: &Bytes) -> Result<(), RegistryError> {
-        let digest = descriptor.digest.to_string();
-        let head = Ask::new(what, Method::HEAD, self.http.url(&["blobs", &digest]), Access::Write);
-        let there = self.http.ask_once(&head, ANSWER_LIMIT).await?;
-        match there.status {
-            StatusCode::OK => return Ok(()),
-            StatusCode::UNAUTHORIZED => return Err(self.http.refused(&head, &there)),
-            // The answer to the POST says why.
-            _ => {}
+        if self.has_blob(what, &descriptor.digest).await? {
+            return Ok(());
         }
-        // The last part of the address is empty: the protocol wants the slash.
-        let begin = Ask::new(what, Method::POST, self.http.url(&["blobs", "uploads", ""]), Access::Write)
-            .with_header(CONTENT_LENGTH, HeaderValue::from_static("0"));
-        let begun = self.http.ask_once(&begin, ANSWER_LIMIT).await?;
-        if begun.status != StatusCode::ACCEPTED {
-            return Err(self.http.refused(&begin, &begun));
-        }
-        let mut upload = http::location(&begin.url, &begun.headers).ok_or_else(|| RegistryError::BadAnswer {
-            what: what.to_owned(),
-            url: answer::shown(&begin.url),
-            why: "does not say where to upload to".to_owned(),
-        })?;
-        if begin.url.scheme() == "https" && upload.scheme() != "https" {
-            return Err(RegistryError::BadAnswer {
-                what: what.to_owned(),
-                url: answer::shown(&begin.url),
-                why: format!("sends the upload from https to {}", upload.scheme()),
-            });
-        }
+        let mut upload = self.begin_upload(what).await?;
         // The address has a query of the registry's own, which must stay.
-        upload.query_pairs_mut().append_pair("digest", &digest);
+        upload.query_pairs_mut().append_pair("digest", &descriptor.digest.to_string());
         let put = Ask::new(what, Method::PUT, upload, Access::Write)
             .with_header(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))
             .with_body(bytes.clone());

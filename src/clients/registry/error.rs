@@ -41,6 +41,15 @@ pub enum RegistryError {
         #[source]
         source: Silence,
     },
+    /// What is to be sent cannot be read, or is not what it says.
+    #[error("cannot {what}: it cannot be read")]
+    Source {
+        /// What was wanted.
+        what: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The repository's host cannot be part of an address.
     #[error("the registry {registry:?} is not a host that can be reached over http")]
     BadHost {
@@ -325,6 +334,9 @@ impl RegistryError {
             Self::WantsClientCert { .. } => {
                 "give a certificate that it accepts, with its key, in `source.registry.client_certs`".to_owned()
             }
+            Self::Source { source, .. } if source.kind() == std::io::ErrorKind::InvalidData => {
+                "what `params.image` names is damaged or was cut off: let the task that made it run again".to_owned()
+            }
             Self::BadHost { .. } => {
                 "`source.registry.repository` is host[:port]/name, such as registry.example.com/acme/app".to_owned()
             }
@@ -374,6 +386,7 @@ impl RegistryError {
             | Self::BadAnswer { .. }
             | Self::BadPage { .. }
             | Self::TooLarge { .. }
+            | Self::Source { .. }
             | Self::NotAnImage { .. } => return None,
         })
     }
@@ -397,6 +410,7 @@ impl RegistryError {
             Self::BadCaCert { .. }
             | Self::BadClientCert { .. }
             | Self::WantsClientCert { .. }
+            | Self::Source { .. }
             | Self::BadHost { .. }
             | Self::NoTrust { .. }
             | Self::NoClient { .. }
@@ -432,6 +446,7 @@ impl RegistryError {
             Self::BadCaCert { .. }
             | Self::BadClientCert { .. }
             | Self::WantsClientCert { .. }
+            | Self::Source { .. }
             | Self::BadHost { .. }
             | Self::NoTrust { .. }
             | Self::NoClient { .. }

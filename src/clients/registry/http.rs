@@ -1,7 +1,7 @@
 //! One request and its answer: connecting, identifying, redirects, retries, limits.
 
 use std::fmt;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -67,8 +67,20 @@ pub(super) struct Ask {
     pub(super) url: Url,
     pub(super) access: Access,
     pub(super) headers: HeaderMap,
-    pub(super) body: Option<Bytes>,
+    pub(super) body: Option<Payload>,
 }
+
+/// What a request sends.
+#[derive(Clone)]
+pub(super) enum Payload {
+    /// These bytes.
+    Whole(Bytes),
+    /// Bytes that are read while they are sent, anew for each try; and how many have been read so far.
+    Stream(Arc<Streams>),
+}
+
+/// Makes a body, and what tells how far it has come.
+pub(super) type Streams = dyn Fn() -> (reqwest::Body, Arc<dyn Fn() -> u64 + Send + Sync>) + Send + Sync;
 
 impl Ask {
     pub(super) fn new(what: impl Into<String>, method: Method, url: Url, access: Access) -> Self {
@@ -81,7 +93,12 @@ impl Ask {
     }
 
     pub(super) fn with_body(mut self, body: Bytes) -> Self {
-        self.body = Some(body);
+        self.body = Some(Payload::Whole(body));
+        self
+    }
+
+    pub(super) fn with_stream(mut self, stream: Arc<Streams>) -> Self {
+        self.body = Some(Payload::Stream(stream));
         self
     }
 
@@ -311,13 +328,26 @@ impl Http {
         if let Some(value) = credentials {
             request = request.header(AUTHORIZATION, value);
         }
-        if let Some(body) = &ask.body {
-            request = request.body(body.clone());
+        let mut sent: Arc<dyn Fn() -> u64 + Send + Sync> = Arc::new(|| 0);
+        match &ask.body {
+            None => {}
+            Some(Payload::Whole(bytes)) => request = request.body(bytes.clone()),
+            Some(Payload::Stream(open)) => {
+                let (body, progress) = open();
+                request = request.body(body);
+                sent = progress;
+            }
         }
-        match tokio::time::timeout(ask.stall(), request.send()).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(silence(ask, error)),
-            Err(_) => Err(stalled(ask)),
+        let mut answer = std::pin::pin!(request.send());
+        let mut before = sent();
+        loop {
+            match tokio::time::timeout(ask.stall(), &mut answer).await {
+                Ok(Ok(response)) => return Ok(response),
+                Ok(Err(error)) => return Err(silence(ask, error)),
+                // A large body takes its time; only one that does not move is stalled.
+                Err(_) if before < sent() => before = sent(),
+                Err(_) => return Err(stalled(ask)),
+            }
         }
     }
 

@@ -18,6 +18,7 @@ pub(super) struct Heard {
     /// Method and target: `GET /v2/…`.
     pub(super) line: String,
     pub(super) authorization: Option<String>,
+    pub(super) body: String,
 }
 
 /// A server that answers what its script says. The script is given every request so far; the last is the one to answer.
@@ -101,7 +102,8 @@ async fn serve(mut stream: TcpStream, hears: &Mutex<Vec<Heard>>, script: &impl F
     let authorization = header("authorization").map(|(_, value)| value.to_owned());
     let reply = {
         let mut heard = hears.lock().expect("no holder panics");
-        heard.push(Heard { line, authorization });
+        let body = String::from_utf8_lossy(&body).into_owned();
+        heard.push(Heard { line, authorization, body });
         script(&heard)
     };
     let _ = stream.write_all(reply.as_bytes()).await;

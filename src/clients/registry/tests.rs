@@ -574,3 +574,148 @@ async fn an_answer_that_is_too_large_is_not_read() {
     let error = liar.registry().manifest(At::Tag(&tag())).await.expect_err("it is too large");
     assert_eq!(liar.report(error), "error: cannot read HOST/acme/app:v1: it has more than 4194304 bytes");
 }
+
+/// A blob of these bytes, and how often it was opened.
+fn upload(bytes: &'static [u8]) -> Upload {
+    Upload {
+        media_type: "application/x".to_owned(),
+        known: Some((Digest::of(bytes), bytes.len() as u64)),
+        open: Arc::new(move || Ok(Box::new(bytes))),
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_breaks_off_goes_on_where_the_registry_says() {
+    let liar = Liar::start(|heard| {
+        let now = heard.last().expect("there is one");
+        let patches = heard.iter().filter(|request| request.line.starts_with("PATCH")).count();
+        match now.line.split(' ').next() {
+            Some("HEAD") => reply(404, &[], ""),
+            Some("POST") => reply(202, &["location: /up?_state=0"], ""),
+            // No answer at all.
+            Some("PATCH") if patches == 1 => String::new(),
+            Some("GET") => reply(204, &["range: 0-3", "location: /up?_state=4"], ""),
+            Some("PATCH") => reply(202, &["location: /up?_state=10"], ""),
+            _ => reply(201, &[], ""),
+        }
+    })
+    .await;
+    let bytes: &[u8] = b"0123456789";
+    let (descriptor, sent) = liar.registry().upload(&upload(bytes)).await.expect("it goes on");
+    assert_eq!((descriptor.digest, descriptor.size, sent), (Digest::of(bytes), 10, Sent::All));
+    assert_eq!(
+        liar.lines(),
+        [
+            format!("HEAD /v2/acme/app/blobs/{}", Digest::of(bytes)),
+            "POST /v2/acme/app/blobs/uploads/".to_owned(),
+            "PATCH /up?_state=0".to_owned(),
+            "GET /up?_state=0".to_owned(),
+            "PATCH /up?_state=4".to_owned(),
+            format!("PUT /up?_state=10&digest={}", Digest::of(bytes).to_string().replace(':', "%3A")),
+        ]
+    );
+    let bodies: Vec<String> =
+        liar.heard().into_iter().filter(|one| one.line.starts_with("PATCH")).map(|one| one.body).collect();
+    assert_eq!(bodies, ["0123456789", "456789"]);
+}
+
+#[tokio::test]
+async fn an_upload_of_which_the_registry_knows_nothing_begins_anew() {
+    let liar = Liar::start(|heard| {
+        let now = heard.last().expect("there is one");
+        let patches = heard.iter().filter(|request| request.line.starts_with("PATCH")).count();
+        match now.line.split(' ').next() {
+            Some("HEAD") => reply(404, &[], ""),
+            Some("POST") => reply(202, &["location: /up"], ""),
+            Some("PATCH") if patches == 1 => reply(503, &[], ""),
+            Some("GET") => reply(404, &[], r#"{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN"}]}"#),
+            Some("PATCH") => reply(202, &[], ""),
+            _ => reply(201, &[], ""),
+        }
+    })
+    .await;
+    liar.registry().upload(&upload(b"bytes")).await.expect("the second try succeeds");
+    let methods: Vec<String> =
+        liar.lines().iter().filter_map(|line| line.split(' ').next().map(str::to_owned)).collect();
+    assert_eq!(methods, ["HEAD", "POST", "PATCH", "GET", "HEAD", "POST", "PATCH", "PUT"]);
+}
+
+#[tokio::test]
+async fn a_stream_elsewhere_gets_no_credentials_and_a_blob_that_is_there_is_not_sent() {
+    let elsewhere = Liar::start(|heard| match heard.last().map(|now| now.line.starts_with("PATCH")) {
+        Some(true) => reply(202, &[], ""),
+        _ => reply(201, &[], ""),
+    })
+    .await;
+    let location = format!("location: http://{}/up?sig=hidden", elsewhere.host);
+    let liar = Liar::start(move |heard| match heard.last().map(|now| now.line.starts_with("HEAD")) {
+        Some(true) => reply(404, &[], ""),
+        _ => reply(202, &[&location], ""),
+    })
+    .await;
+    liar.registry_of_alice().upload(&upload(b"bytes")).await.expect("it is taken");
+    assert!(liar.heard().iter().all(|one| one.authorization.is_some()));
+    assert_eq!(elsewhere.lines().len(), 2);
+    assert!(elsewhere.heard().iter().all(|one| one.authorization.is_none()));
+
+    let liar = Liar::start(|_| reply(200, &[], "")).await;
+    let (_, sent) = liar.registry().upload(&upload(b"bytes")).await.expect("it is there");
+    assert_eq!((sent, liar.lines().len()), (Sent::WasThere, 1));
+}
+
+#[tokio::test]
+async fn a_source_that_fails_is_no_fault_of_the_network_and_nothing_is_ended() {
+    let liar = Liar::start(|heard| match heard.last().map(|now| now.line.starts_with("HEAD")) {
+        Some(true) => reply(404, &[], ""),
+        _ => reply(202, &["location: /up"], ""),
+    })
+    .await;
+    let broken = Upload {
+        open: Arc::new(|| Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "the layer has another digest"))),
+        ..upload(b"bytes")
+    };
+    let digest = Digest::of(b"bytes");
+    let error = liar.registry().upload(&broken).await.expect_err("it cannot be read");
+    assert_eq!(
+        liar.report(error),
+        format!(
+            "error: cannot push blob {digest} to HOST/acme/app: it cannot be read\n\
+             cause: the layer has another digest\n\
+             hint: what `params.image` names is damaged or was cut off: let the task that made it run again"
+        )
+    );
+    assert!(liar.lines().iter().all(|line| !line.starts_with("PUT")), "{:?}", liar.lines());
+}
+
+#[tokio::test]
+async fn a_token_that_is_refused_in_the_middle_of_an_upload_is_renewed() {
+    let tokens = Liar::start(|heard| reply(200, &[], &format!(r#"{{"token":"token-{}"}}"#, heard.len()))).await;
+    let challenge = format!(
+        r#"www-authenticate: Bearer realm="http://{}/token",scope="repository:acme/app:pull,push""#,
+        tokens.host
+    );
+    let liar = Liar::start(move |heard| {
+        let now = heard.last().expect("there is one");
+        let method = now.line.split(' ').next().unwrap_or_default();
+        let token = now.authorization.as_deref().and_then(|value| value.strip_prefix("Bearer token-"));
+        let good = match method {
+            "HEAD" | "POST" => token == Some("1"),
+            // The first one has expired.
+            "PATCH" => token == Some("2"),
+            _ => token == Some("3"),
+        };
+        match (good, method) {
+            (false, _) => reply(401, &[&challenge], ""),
+            (true, "HEAD") => reply(404, &[], ""),
+            (true, "POST") => reply(202, &["location: /up"], ""),
+            (true, "PATCH") => reply(202, &[], ""),
+            (true, _) => reply(201, &[], ""),
+        }
+    })
+    .await;
+    liar.registry_of_alice().upload(&upload(b"bytes")).await.expect("new tokens are fetched");
+    assert_eq!(tokens.lines().len(), 3);
+    let bodies: Vec<String> =
+        liar.heard().into_iter().filter(|one| one.line.starts_with("PATCH")).map(|one| one.body).collect();
+    assert_eq!(bodies, ["bytes", "bytes"], "it is read again");
+}

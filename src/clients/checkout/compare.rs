@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Checkout, CheckoutError, Git, Hashed, OnDisk, Parents, failed_to};
-use crate::clients::git::{Attributes, GitError, Setting, blob_id};
+use super::directory::{Hashed, OnDisk, Parents, failed_to, open_file};
+use super::{Checkout, CheckoutError};
+use crate::clients::git::{Attributes, Git, GitError, Setting, blob_id};
 use crate::decide::inputs::{Entry, Mode, Tree};
 use crate::names::{GitPath, ObjectId};
 
@@ -55,7 +56,7 @@ impl Checkout {
         commit_tree: &Tree,
         counted: &BTreeSet<GitPath>,
     ) -> Result<Differences, CheckoutError> {
-        let mut parents = Parents::new(&self.root);
+        let mut parents = Parents::new(self.root());
         let mut differences = Differences::default();
         let mut same_kind: BTreeMap<GitPath, (Entry, OnDisk)> = BTreeMap::new();
         for path in counted {
@@ -166,9 +167,9 @@ impl Checkout {
     }
 
     fn sha256(&self, path: &GitPath) -> Result<[u8; 32], CheckoutError> {
-        let path = self.root.join(path.to_os_path());
+        let path = self.root().join(path.to_os_path());
         let mut hash = Sha256::new();
-        let mut file = super::open_file(&path)?.0;
+        let mut file = open_file(&path)?.0;
         let mut buffer = vec![0; 64 * 1024];
         loop {
             match std::io::Read::read(&mut file, &mut buffer).map_err(failed_to("read", &path))? {

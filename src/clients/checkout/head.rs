@@ -4,7 +4,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{CheckoutError, failed_to, read_file};
+use super::CheckoutError;
+use super::directory::{failed_to, read_file};
 use crate::names::{Branch, CommitId};
 
 /// The most that is read of HEAD, a ref or a `gitdir:` file.

@@ -1,8 +1,10 @@
-use std::collections::BTreeSet;
-use std::os::unix::fs::symlink;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 
 use super::*;
 use crate::clients::git::tests::{Sandbox, path, run};
+use crate::decide::inputs::Mode;
+use crate::names::{GitPath, ObjectId};
 
 fn open(sandbox: &Sandbox) -> Result<Checkout, CheckoutError> {
     Checkout::open(&sandbox.path("repo"))

@@ -450,6 +450,12 @@ pub struct PutParams {
     pub aliases: Aliases,
     /// Labels that say who built it, with `$BUILD_*`; not part of `inputs`.
     pub labels: BTreeMap<String, String>,
+    /// A directory that an earlier task made (`artifact/path`), in place of the context in git. Only with `only_built` and `source`.
+    pub context: Option<String>,
+    /// Further build args. Only with `only_built` and `source`.
+    pub args: BTreeMap<String, String>,
+    /// A file (`artifact/path`) with further build args. Only with `only_built` and `source`.
+    pub args_file: Option<String>,
 }
 
 /// Whether `X.Y`, `X` and `latest` follow a version.

@@ -6,6 +6,7 @@
 
 mod compare;
 mod directory;
+mod files;
 mod head;
 
 use std::fs;
@@ -19,6 +20,7 @@ use crate::names::{Branch, CommitId};
 pub use compare::{Differences, POINTER};
 use directory::failed_to;
 pub use directory::{Directory, Nested, OnDisk};
+pub use files::Files;
 
 /// Why an artifact is not the checkout that it should be.
 #[derive(Debug, thiserror::Error)]

@@ -9,7 +9,7 @@ use crate::commands::history::{FIRST_DEPTH, History};
 use crate::commands::inputs;
 use crate::commands::{StepError, details};
 use crate::concourse::{Edge, Version};
-use crate::decide::inputs::Recipe;
+use crate::decide::inputs::{InputsError, Recipe};
 use crate::decide::versions::{LIMIT, Question, Remark, State, answer};
 use crate::error::Error;
 use crate::request::{Announce, CheckRequest};
@@ -52,7 +52,14 @@ async fn check_with(request: &CheckRequest, edge: &Edge, say: &Say, cache: &Cach
     let registry;
     let mut history = History::read(&git, &recipe, want, tip.commit).await?;
     if source.announce == Announce::OnlyBuilt {
-        let made_of = inputs::of_commit(&git, &recipe, tip.commit).await?;
+        let made_of = match (inputs::of_commit(&git, &recipe, tip.commit).await, given) {
+            // The Dockerfile may be one that a task makes: then puts alone know versions.
+            (Err(Error::Inputs(error @ InputsError::NoDockerfile { .. })), Some(given)) => {
+                say.line(format_args!("check: {error}; the given version, which a put made, is still the newest"));
+                return Ok(vec![*given]);
+            }
+            (made_of, _) => made_of?,
+        };
         let details = &made_of.selection.details;
         let repository = details::repository(&source.registry, recipe.details.as_ref(), details)?;
         registry = Registry::to_read(&repository, &source.registry, say)?;

@@ -35,6 +35,14 @@ pub enum StepError {
         /// The variable.
         name: String,
     },
+    /// A param names something that is no directory.
+    #[error("`{key}` {path:?} is no directory")]
+    NoDirectory {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        path: String,
+    },
     /// The files of the checkout are not those of its commit.
     #[error("the checkout `{artifact}` is not what git has at {commit}: {}", differences(changed, missing, unknown))]
     NotAsCommitted {
@@ -272,6 +280,7 @@ impl StepError {
                     "there is {there}. Concourse brings the artifacts that `inputs` of the put names, or without it those whose name begins a param; a get must have run before under the name `{name}`"
                 )
             }
+            Self::NoDirectory { .. } => "the task that makes it must have it in its `outputs`; write it as ARTIFACT/DIRECTORY".to_owned(),
             Self::Outside { .. } => "write it as ARTIFACT or ARTIFACT/PATH".to_owned(),
             Self::NoVariable { .. } => {
                 "Concourse sets only BUILD_… and what the image of the resource type sets; give the secret by `value: ((name))`, or by `file`".to_owned()

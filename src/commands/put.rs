@@ -1,5 +1,6 @@
 //! `out`: gives the version of a checkout its image, built only if nobody has built it, and sets the tags.
 
+mod beyond;
 mod build;
 mod given;
 mod subject;
@@ -101,6 +102,39 @@ fn answer(put: &Put<'_>, commit: &CommitFacts, image: &Image, tags: &[Tag], how:
     facts.add_tags(tags);
     facts.add("built", how);
     Answer { version: put.version, metadata: facts.into_metadata() }
+}
+
+/// A directory below the artifacts, as a param names it.
+fn artifact_directory(artifacts: &Path, key: &'static str, name: &str) -> Result<std::path::PathBuf, StepError> {
+    let path = artifact_path(artifacts, key, name)?;
+    let first = name.split('/').find(|part| !part.is_empty() && *part != ".").unwrap_or(name);
+    if !artifacts.join(first).is_dir() {
+        let entries = std::fs::read_dir(artifacts);
+        let entries = entries.map_err(|source| StepError::File { what: "list", path: artifacts.to_owned(), source })?;
+        let mut there: Vec<String> =
+            entries.flatten().map(|entry| format!("`{}`", entry.file_name().to_string_lossy())).collect();
+        there.sort();
+        return Err(StepError::NoSuchArtifact { name: first.to_owned(), there });
+    }
+    if !path.is_dir() {
+        return Err(StepError::NoDirectory { key, path: name.to_owned() });
+    }
+    stays_inside(artifacts, key, name, &path)?;
+    Ok(path)
+}
+
+/// Refuses a path whose links lead out of its artifact: they may lead anywhere in this container.
+fn stays_inside(artifacts: &Path, key: &'static str, name: &str, path: &Path) -> Result<(), StepError> {
+    let real = |path: &Path| {
+        let failed = |source| StepError::File { what: "find", path: path.to_owned(), source };
+        std::fs::canonicalize(path).map_err(failed)
+    };
+    let first = name.split('/').find(|part| !part.is_empty() && *part != ".").unwrap_or(name);
+    if real(path)?.starts_with(real(&artifacts.join(first))?) {
+        Ok(())
+    } else {
+        Err(StepError::Outside { key: key.to_owned(), path: name.to_owned() })
+    }
 }
 
 /// A path below the artifacts, as a param names it.

@@ -48,7 +48,9 @@ impl Request for GetRequest {
 impl Request for PutRequest {
     fn parse(text: &[u8]) -> Result<Self, RequestError> {
         let mut request = Body::parse(text)?;
-        Ok(Self { source: request.source()?, params: put_params(&request.block("params", shape::PUT_PARAMS)?)? })
+        let source = request.source()?;
+        let params = put_params(&request.block("params", shape::PUT_PARAMS)?, &source)?;
+        Ok(Self { source, params })
     }
 
     fn secrets(&self) -> Vec<&Secret> {
@@ -576,8 +578,9 @@ fn get_params(block: &Block) -> Result<GetParams, RequestError> {
     })
 }
 
-fn put_params(block: &Block) -> Result<PutParams, RequestError> {
-    Ok(PutParams {
+fn put_params(block: &Block, source: &Source) -> Result<PutParams, RequestError> {
+    refuse_build_variables(block, "args")?;
+    let params = PutParams {
         source: block.text("source"),
         tags: block.texts("tags").unwrap_or_default(),
         additional_tags: block.text("additional_tags"),
@@ -586,5 +589,45 @@ fn put_params(block: &Block) -> Result<PutParams, RequestError> {
         labels: block.text_map("labels"),
         version: block.parsed("version")?,
         aliases: if block.flag("bump_aliases") { Aliases::Bump } else { Aliases::Leave },
-    })
+        context: block.text("context"),
+        args: block.text_map("args"),
+        args_file: block.text("args_file"),
+    };
+    for (name, is_given) in [
+        ("context", params.context.is_some()),
+        ("args", !params.args.is_empty()),
+        ("args_file", params.args_file.is_some()),
+    ] {
+        if is_given {
+            beyond_git(&block.key(name), &params, source)?;
+        }
+    }
+    if let Some((name, _)) =
+        params.args.iter().find(|(name, value)| source.build.args.get(*name).is_some_and(|given| given != *value))
+    {
+        return Err(RequestError::Contradiction {
+            what: format!("`{}.{name}` has another value than `source.build.args.{name}`", block.key("args")),
+            hint: "give it in one of the two".to_owned(),
+        });
+    }
+    Ok(params)
+}
+
+/// What makes an image that git alone does not describe.
+fn beyond_git(key: &str, params: &PutParams, source: &Source) -> Result<(), RequestError> {
+    match (source.announce, &params.source) {
+        (Announce::All, _) => Err(RequestError::Contradiction {
+            what: format!(
+                "`{key}` makes an image that git alone does not describe, whose version check cannot compute"
+            ),
+            hint:
+                "let check announce what was put: write the line `only_built: true` into the `source` of the resource"
+                    .to_owned(),
+        }),
+        (Announce::OnlyBuilt, None) => Err(RequestError::Contradiction {
+            what: format!("`{key}` is given without `params.source`"),
+            hint: "name the artifact with the checkout, whose commit becomes the `ref` of the version".to_owned(),
+        }),
+        (Announce::OnlyBuilt, Some(_)) => Ok(()),
+    }
 }

@@ -107,6 +107,55 @@ fn params_of_another_step_are_refused_and_the_message_says_where_they_belong() {
 }
 
 #[test]
+fn params_that_git_does_not_describe_need_only_built_and_a_checkout() {
+    let put = |more: &str, params: &str| {
+        with_git("").replacen('{', &format!(r#"{{"params": {{{params}}}, "#), 1).replacen(
+            r#""git": "#,
+            &format!(r#"{more} "git": "#),
+            1,
+        )
+    };
+    let only_built = r#""only_built": true,"#;
+    for (more, params, message) in [
+        (
+            "",
+            r#""source": "repo", "context": "built""#,
+            "error: `params.context` makes an image that git alone does not describe, whose version check cannot compute\n\
+             hint: let check announce what was put: write the line `only_built: true` into the `source` of the resource",
+        ),
+        (
+            "",
+            r#""source": "repo", "args": {"A": "1"}"#,
+            "error: `params.args` makes an image that git alone does not describe, whose version check cannot compute\n\
+             hint: let check announce what was put: write the line `only_built: true` into the `source` of the resource",
+        ),
+        (
+            only_built,
+            r#""args_file": "built/args""#,
+            "error: `params.args_file` is given without `params.source`\n\
+             hint: name the artifact with the checkout, whose commit becomes the `ref` of the version",
+        ),
+        (
+            only_built,
+            r#""source": "repo", "args": {"A": "x$BUILD_ID"}"#,
+            "error: `params.args.A` has a `$BUILD_…` variable: every build would make another image\n\
+             hint: say which build it was in `params.labels` or `params.tags` of the put",
+        ),
+        (
+            r#""only_built": true, "build": {"args": {"A": "1"}},"#,
+            r#""source": "repo", "args": {"A": "2"}"#,
+            "error: `params.args.A` has another value than `source.build.args.A`\n\
+             hint: give it in one of the two",
+        ),
+    ] {
+        assert_eq!(report::<PutRequest>(&put(more, params)), message, "{params}");
+    }
+    let fine = put(only_built, r#""source": "repo", "args": {"A": "1"}, "context": "built/x""#);
+    let params = PutRequest::parse(fine.as_bytes()).expect("all is there").params;
+    assert_eq!((params.context.as_deref(), params.args["A"].as_str()), (Some("built/x"), "1"));
+}
+
+#[test]
 fn null_means_that_nothing_was_given() {
     let request = CheckRequest::parse(with_git(r#", "branch": null, "brnch": null"#).as_bytes());
     assert_eq!(request.expect("null is nothing").source.git.branch, None);

@@ -666,7 +666,7 @@ fn out_refuses_what_it_cannot_serve_and_says_what_to_write() {
         (
             beside(&json!({"params": {"repository": "repo"}})),
             "error: `params.repository` is not a key of git-image\n\
-             hint: known here: source, tags, additional_tags, rebuild, labels, version, bump_aliases, test\n",
+             hint: known here: source, tags, additional_tags, rebuild, labels, version, bump_aliases, context, args, args_file, test\n",
         ),
         (
             beside(&json!({"params": {"skip_download": true}})),
@@ -687,11 +687,6 @@ fn out_refuses_what_it_cannot_serve_and_says_what_to_write() {
             beside(&json!({"params": {"tags": "v1"}})),
             "error: `params.tags` must be a list of texts, but it is the text \"v1\"\n\
              hint: write a list, also for one: tags: [\"…\"]\n",
-        ),
-        (
-            beside(&json!({"params": {"args": {"A": "b"}}})),
-            "error: `params.args` is not supported by this release\n\
-             hint: say it in `source.build`, so that check, put and get agree on the version\n",
         ),
         (
             beside(&json!({"params": ["a"]})),

@@ -4,6 +4,7 @@
 
 mod checkouts;
 mod images;
+mod params;
 mod versions;
 
 use std::collections::BTreeMap;

@@ -1,10 +1,10 @@
 //! Builds the image, and brings it to the registry under its content tag.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::clients::checkout;
+use crate::clients::checkout::{self, Directory, Files};
 use crate::clients::context::{Context, ContextEntry, ContextKind, Share};
 use crate::clients::engine::embedded::SCRATCH;
 use crate::clients::engine::{Build, Built, CacheReferences, EmbeddedSettings, Engine, EngineError, Refusal};
@@ -64,26 +64,31 @@ async fn build_with(
     commit: &CommitFacts,
     work: &Path,
 ) -> Result<Image, Error> {
-    let root = match &put.subject.checkout {
-        Some(checkout) => checkout.root().to_owned(),
-        None => lay_out(put.git, put.subject, &work.join("files")).await?,
+    let recipe = &put.subject.recipe;
+    let laid_out;
+    let files = match &put.subject.files {
+        Some(files) => files,
+        None => {
+            laid_out = lay_out(put.git, put.subject, &work.join("files")).await?;
+            &laid_out
+        }
     };
-    let context = context(put, &root, &put.recipe.context)?;
+    let context = context(put, files, &recipe.context)?;
     let selection = &put.subject.made_of.selection;
     let read = |path: &GitPath| {
-        let path = root.join(path.to_os_path());
+        let path = files.on_disk(path);
         std::fs::read(&path).map_err(|source| StepError::File { what: "read", path, source })
     };
     let dockerfile = read(&selection.dockerfile)?;
     let ignore_file = selection.ignore_file.as_ref().map(read).transpose()?;
-    let base = dockerfile::base(&dockerfile, &selection.args, put.recipe.target.as_deref());
+    let base = dockerfile::base(&dockerfile, &selection.args, recipe.target.as_deref());
     let labels = labels(put, params, &edge.build, commit, base);
     for name in selection.args.keys().filter(|name| looks_secret(name)) {
         put.say.line(format_args!(
             "warning: build arg {name} looks like a secret, and everybody who has the image can read it; give it in `source.build.secrets`"
         ));
     }
-    let (given, _agents) = given::given(put, edge, &root, work).await?;
+    let (given, _agents) = given::given(put, edge, files, work).await?;
     let cache = cache(put, engine).await?;
     let registry = put.registry.repository();
     let credentials = put.source.logins();
@@ -95,20 +100,20 @@ async fn build_with(
         dockerfile: &dockerfile,
         dockerfile_name: &file_name(&selection.dockerfile),
         dockerignore: ignore_file.as_deref(),
-        target: put.recipe.target.as_deref(),
+        target: recipe.target.as_deref(),
         args: &selection.args,
         labels: &labels,
-        platforms: &put.recipe.platforms,
+        platforms: &recipe.platforms,
         options: &put.source.build.options,
         given: &given,
         cache: &cache,
         commit_time: commit.commit_date.as_second(),
-        shared_key: &format!("{}:{}{}", put.recipe.repository, put.recipe.tag_prefix, put.recipe.dockerfile),
+        shared_key: &format!("{}:{}{}", recipe.repository, recipe.tag_prefix, recipe.dockerfile),
     };
     if let Some(stage) = &params.test {
         put.say.line(format_args!("test: stage {stage} must build before anything is pushed"));
         let test = Build { target: Some(stage), cache: &CacheReferences::default(), ..build.clone() };
-        engine.test(&test, put.say).await.map_err(|error| in_the_users_words(put.recipe, error))?;
+        engine.test(&test, put.say).await.map_err(|error| in_the_users_words(&put.subject.recipe, error))?;
     }
     match publish(put, params, engine, &build).await {
         // Puts of one image share its name in the engine: one that was quicker, or dropped its image, took it away.
@@ -154,7 +159,7 @@ async fn cache(put: &Put<'_>, engine: &Engine) -> Result<CacheReferences, Error>
 /// Builds and pushes once.
 async fn publish(put: &Put<'_>, params: &PutParams, engine: &Engine, build: &Build<'_>) -> Result<Image, Error> {
     let repository = put.registry.repository();
-    let built = engine.build(build, put.say).await.map_err(|error| in_the_users_words(put.recipe, error))?;
+    let built = engine.build(build, put.say).await.map_err(|error| in_the_users_words(&put.subject.recipe, error))?;
     // Somebody else may have built the same inputs meanwhile: the content tag is written once.
     if params.rebuild == Rebuild::No
         && let Some(image) = image::of_inputs(put.registry, &put.content, put.version.inputs).await?
@@ -199,7 +204,7 @@ fn in_the_users_words(recipe: &Recipe, error: EngineError) -> Error {
 }
 
 /// Lays out what counts of a commit that no artifact holds.
-async fn lay_out(git: &Git, subject: &Subject, into: &Path) -> Result<PathBuf, Error> {
+async fn lay_out(git: &Git, subject: &Subject, into: &Path) -> Result<Files, Error> {
     let counted: Vec<GitPath> = subject.made_of.selection.files.keys().cloned().collect();
     std::fs::create_dir(into).map_err(|source| StepError::File { what: "make", path: into.to_owned(), source })?;
     git.lay_out(subject.commit, Some(&counted), into).await?;
@@ -212,20 +217,20 @@ async fn lay_out(git: &Git, subject: &Subject, into: &Path) -> Result<PathBuf, E
             && start == checkout::POINTER
     };
     let files: Vec<GitPath> = counted.iter().filter(is_pointer).cloned().collect();
-    if files.is_empty() { Ok(into.to_owned()) } else { Err(StepError::LfsPointers { files }.into()) }
+    if files.is_empty() { Ok(Files::new(Directory::open(into)?)) } else { Err(StepError::LfsPointers { files }.into()) }
 }
 
 /// Everything below a context: what counts is served, of the rest only the paths are known.
-pub(super) fn context(put: &Put<'_>, root: &Path, directory: &GitPath) -> Result<Context, Error> {
+pub(super) fn context(put: &Put<'_>, files: &Files, directory: &GitPath) -> Result<Context, Error> {
     let made_of = &put.subject.made_of;
-    let paths: BTreeMap<GitPath, Mode> = match &put.subject.checkout {
-        Some(checkout) => checkout.list()?.into_iter().filter_map(|(path, file)| Some((path, file.mode?))).collect(),
+    let paths: BTreeMap<GitPath, Mode> = match &put.subject.files {
+        Some(files) => files.list()?,
         None => modes(&made_of.tree),
     };
     let mut entries = Vec::new();
     for (path, mode) in paths {
         let Some(relative) = path.relative_to(directory) else { continue };
-        let on_disk = root.join(path.to_os_path());
+        let on_disk = files.on_disk(&path);
         let share = if made_of.selection.files.contains_key(&path) { Share::Counted } else { Share::Beyond };
         let kind = match (share, mode) {
             (Share::Counted, Mode::File | Mode::Executable) => {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::clients::checkout::Files;
 use crate::clients::engine::{Given, NamedContext};
 use crate::clients::ssh_agent::Agent;
 use crate::commands::StepError;
@@ -14,7 +15,7 @@ use crate::names::Secret;
 use crate::request::{ContextSource, SecretSource, SshKey};
 
 /// What the build is given, and the agents that must live as long as it.
-pub async fn given(put: &Put<'_>, edge: &Edge, root: &Path, work: &Path) -> Result<(Given, Vec<Agent>), Error> {
+pub async fn given(put: &Put<'_>, edge: &Edge, files: &Files, work: &Path) -> Result<(Given, Vec<Agent>), Error> {
     let (options, artifacts) = (&put.source.build.options, edge.directory()?);
     let mut given = Given { proxies: edge.programs.proxies(), ..Given::default() };
     for (id, source) in &options.secrets {
@@ -35,17 +36,19 @@ pub async fn given(put: &Put<'_>, edge: &Edge, root: &Path, work: &Path) -> Resu
         given.agents.insert(id.clone(), agent.socket().to_owned());
         agents.push(agent);
     }
-    given.contexts = contexts(put, root)?;
+    given.contexts = contexts(put, files)?;
     Ok((given, agents))
 }
 
-fn contexts(put: &Put<'_>, root: &Path) -> Result<BTreeMap<String, NamedContext>, Error> {
+fn contexts(put: &Put<'_>, files: &Files) -> Result<BTreeMap<String, NamedContext>, Error> {
     let mut contexts = BTreeMap::new();
     for (name, source) in &put.source.build.options.contexts {
         let context = match source {
             ContextSource::Image(reference) => NamedContext::Fetched(format!("docker-image://{reference}")),
             ContextSource::Git { url, commit } => NamedContext::Fetched(format!("{url}#{commit}")),
-            ContextSource::Directory(directory) => NamedContext::Files(Arc::new(build::context(put, root, directory)?)),
+            ContextSource::Directory(directory) => {
+                NamedContext::Files(Arc::new(build::context(put, files, directory)?))
+            }
         };
         contexts.insert(name.clone(), context);
     }

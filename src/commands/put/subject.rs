@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::path::Path;
 
-use crate::clients::checkout::Checkout;
+use crate::clients::checkout::{Checkout, Directory, Files};
 use crate::clients::git::{Depth, Git, GitError, Tip, Want};
 use crate::commands::StepError;
 use crate::commands::history::{FIRST_DEPTH, History};
 use crate::commands::inputs::{self, MadeOf};
-use crate::commands::put::artifact_path;
+use crate::commands::put::artifact_directory;
+use crate::commands::put::beyond::Beyond;
 use crate::concourse::Version;
 use crate::decide::inputs::{Asked, Entry, Mode, Recipe, Selection, Tree, digest, select};
 use crate::decide::versions::{State, version_at};
@@ -38,8 +39,10 @@ pub struct Subject {
     pub made_of: MadeOf,
     /// Whether git describes it.
     pub described: Described,
-    /// The checkout; `None`: nothing of the commit is laid out yet.
-    pub checkout: Option<Checkout>,
+    /// The files of the checkout, and of a context that a task made; `None`: nothing of the commit is laid out yet.
+    pub files: Option<Files>,
+    /// The words of the build: those of the source, and what the params add.
+    pub recipe: Recipe,
 }
 
 /// Where the branch is on the remote.
@@ -67,7 +70,7 @@ impl Remote {
 pub enum Described {
     /// It does: the version is a function of git.
     ByGit,
-    /// Files differ from their commit, and `only_built` allows it.
+    /// Files differ from their commit, or the params add to it, and `only_built` allows it.
     ByContent,
 }
 
@@ -104,17 +107,22 @@ impl Subject {
                 remote: Remote::Tip(tip),
                 made_of,
                 described: Described::ByGit,
-                checkout: None,
+                files: None,
+                recipe: recipe.clone(),
             });
         };
-        let checkout = open(artifacts, name)?;
+        let checkout = Checkout::open(&artifact_directory(artifacts, "params.source", name)?)?;
+        let beyond = Beyond::read(source, params, recipe, artifacts)?;
         git.borrow(&checkout).await?;
         let commit = checkout.head();
         // The remote answers while the files are hashed.
-        let (remote, (made_of, described)) = tokio::try_join!(
-            remote(git, wanted, source.git.branch.as_ref(), &checkout),
-            of_checkout(source, recipe, git, &checkout, name, say)
-        )?;
+        let (remote, Laid { made_of, described, files }) =
+            tokio::try_join!(remote(git, wanted, source.git.branch.as_ref(), &checkout), async {
+                match &beyond {
+                    None => of_checkout(source, recipe, git, &checkout, name, say).await,
+                    Some(beyond) => of_params(beyond, git, &checkout, say).await,
+                }
+            })?;
         let branch = match (&remote, &source.git.branch) {
             (_, Some(branch)) => branch.clone(),
             (Remote::Tip(tip), None) => tip.branch.clone(),
@@ -125,7 +133,8 @@ impl Subject {
             commit.short(),
             place(&remote, commit)
         ));
-        Ok(Self { commit, branch, remote, made_of, described, checkout: Some(checkout) })
+        let recipe = beyond.map_or_else(|| recipe.clone(), |beyond| beyond.recipe);
+        Ok(Self { commit, branch, remote, made_of, described, files: Some(files), recipe })
     }
 
     /// The digest of everything that the image is made of.
@@ -211,20 +220,11 @@ async fn remote(git: &Git, wanted: Wanted, branch: Option<&Branch>, checkout: &C
     Ok(Remote::of_named(found)?)
 }
 
-fn open(artifacts: &Path, name: &str) -> Result<Checkout, Error> {
-    let path = artifact_path(artifacts, "params.source", name)?;
-    if !path.is_dir() {
-        let entries = std::fs::read_dir(artifacts).map_err(|source| StepError::File {
-            what: "list",
-            path: artifacts.to_owned(),
-            source,
-        })?;
-        let mut there: Vec<String> =
-            entries.flatten().map(|entry| format!("`{}`", entry.file_name().to_string_lossy())).collect();
-        there.sort();
-        return Err(StepError::NoSuchArtifact { name: name.to_owned(), there }.into());
-    }
-    Ok(Checkout::open(&path)?)
+/// A checkout as it lies.
+struct Laid {
+    made_of: MadeOf,
+    described: Described,
+    files: Files,
 }
 
 /// What the image of a checkout is made of: what git says, when the files lie as git has them.
@@ -235,11 +235,10 @@ async fn of_checkout(
     checkout: &Checkout,
     name: &str,
     say: &Say,
-) -> Result<(MadeOf, Described), Error> {
-    let listed = checkout.list()?;
-    let on_disk: BTreeMap<GitPath, Mode> =
-        listed.iter().filter_map(|(path, file)| Some((path.clone(), file.mode?))).collect();
-    let selection = select_on_disk(recipe, checkout, &on_disk)?;
+) -> Result<Laid, Error> {
+    let files = Files::new(Directory::clone(checkout));
+    let on_disk = files.list()?;
+    let selection = select_on_disk(recipe, &files, &on_disk)?;
     // The commit may have no usable Dockerfile where the checkout has one.
     let (tree, by_git) = match inputs::of_commit(git, recipe, checkout.head()).await {
         Ok(MadeOf { tree, selection, id }) => (tree, Some((selection, id))),
@@ -258,7 +257,7 @@ async fn of_checkout(
     }
     // Without differences both selections are the same.
     if let (Some((selection, id)), true) = (by_git, differences.is_clean()) {
-        return Ok((MadeOf { tree, selection, id }, Described::ByGit));
+        return Ok(Laid { made_of: MadeOf { tree, selection, id }, described: Described::ByGit, files });
     }
     let error = StepError::NotAsCommitted {
         artifact: name.to_owned(),
@@ -272,16 +271,48 @@ async fn of_checkout(
     }
     say.line(format_args!("git: {error}"));
     say.line("git: `only_built` is set: the version stands for the files as they lie");
-    let counted: Vec<GitPath> = selection.files.keys().cloned().collect();
-    let hashes = checkout.hash(counted).await?;
-    let entries =
-        hashes.into_iter().filter_map(|(path, id)| Some((path.clone(), Entry { mode: *on_disk.get(&path)?, id })));
-    let tree: Tree = entries.collect();
-    let id = digest(recipe, &selection, &tree);
-    Ok((MadeOf { tree, selection, id }, Described::ByContent))
+    let made_of = as_it_lies(recipe, &files, &on_disk, selection).await?;
+    Ok(Laid { made_of, described: Described::ByContent, files })
 }
 
-fn select_on_disk(recipe: &Recipe, checkout: &Checkout, paths: &BTreeMap<GitPath, Mode>) -> Result<Selection, Error> {
+/// What the image of a checkout is made of to which the params add something: the files as they lie.
+async fn of_params(beyond: &Beyond, git: &Git, checkout: &Checkout, say: &Say) -> Result<Laid, Error> {
+    let Beyond { recipe, context } = beyond;
+    let mut files = Files::new(Directory::clone(checkout));
+    if let Some((at, directory)) = context {
+        files.place(at.clone(), directory.clone());
+        say.line(format_args!("context: {at}, as it lies; the Dockerfile is {}", recipe.dockerfile));
+    }
+    let on_disk = files.list()?;
+    let selection = select_on_disk(recipe, &files, &on_disk)?;
+    let is_of_git = |path: &&GitPath| context.as_ref().is_none_or(|(at, _)| !path.is_within(at));
+    let counted: BTreeSet<GitPath> = selection.files.keys().filter(is_of_git).cloned().collect();
+    refuse_submodules(counted.iter(), |path| on_disk.get(path).copied())?;
+    let tree = git.tree(checkout.head()).await?;
+    let differences = checkout.compare(git, &tree, &counted).await?;
+    if !differences.pointers.is_empty() {
+        return Err(StepError::LfsPointers { files: differences.pointers }.into());
+    }
+    say.line("git: `only_built` is set: the version stands for the files as they lie, and for what the params add");
+    let made_of = as_it_lies(recipe, &files, &on_disk, selection).await?;
+    Ok(Laid { made_of, described: Described::ByContent, files })
+}
+
+async fn as_it_lies(
+    recipe: &Recipe,
+    files: &Files,
+    modes: &BTreeMap<GitPath, Mode>,
+    selection: Selection,
+) -> Result<MadeOf, Error> {
+    let hashes = files.hash(selection.files.keys().cloned()).await?;
+    let entries =
+        hashes.into_iter().filter_map(|(path, id)| Some((path.clone(), Entry { mode: *modes.get(&path)?, id })));
+    let tree: Tree = entries.collect();
+    let id = digest(recipe, &selection, &tree);
+    Ok(MadeOf { tree, selection, id })
+}
+
+fn select_on_disk(recipe: &Recipe, files: &Files, paths: &BTreeMap<GitPath, Mode>) -> Result<Selection, Error> {
     let mut texts = BTreeMap::new();
     loop {
         match select(recipe, paths, &texts)? {
@@ -289,8 +320,8 @@ fn select_on_disk(recipe: &Recipe, checkout: &Checkout, paths: &BTreeMap<GitPath
             Asked::Need(wanted) => {
                 for path in wanted {
                     let text = match paths.get(&path) {
-                        Some(Mode::Symlink) => checkout.link(&path)?,
-                        _ => checkout.read(&path, TEXT_BYTES)?.unwrap_or_default(),
+                        Some(Mode::Symlink) => files.link(&path)?,
+                        _ => files.read(&path, TEXT_BYTES)?.unwrap_or_default(),
                     };
                     texts.insert(path, text);
                 }

@@ -10,7 +10,7 @@ use crate::clients::registry::{At, Image};
 use crate::commands::error::VersionOrigin;
 use crate::commands::facts::labels;
 use crate::commands::history::{FIRST_DEPTH, History};
-use crate::commands::put::subject::Remote;
+use crate::commands::put::subject::{Described, Remote};
 use crate::commands::put::{Put, artifact_path};
 use crate::commands::{StepError, image};
 use crate::concourse::Version;
@@ -321,7 +321,10 @@ impl Tags {
             put.git.fetch(&want, Depth::Commits(FIRST_DEPTH)).await?;
         }
         let mut history = History::read(put.git, put.recipe, want, tip.commit).await?;
-        history.tell(put.subject.commit, put.subject.state());
+        // What git does not describe says nothing of the commit that it was built at.
+        if put.subject.described == Described::ByGit {
+            history.tell(put.subject.commit, put.subject.state());
+        }
         let since = history.ask(|known| versions_since(&known.line, &known.states, put.subject.commit)).await?;
         Ok(LineReading::Since(match since {
             // An image that git does not describe is placed by the commit that it was built at.

@@ -85,7 +85,7 @@ pub enum InputsError {
         source: PairsError,
     },
     /// A file has another value than the key for the same name.
-    #[error("{name} of the {kind} has one value in `{}`, and another in line {line} of {path}", kind.key())]
+    #[error("{name} of the {kind} has another value in line {line} of {path} than in `{}`", kind.key())]
     Disagree {
         /// What they have.
         kind: Pairs,
@@ -132,11 +132,11 @@ pub enum Pairs {
 }
 
 impl Pairs {
-    /// The key of the source that gives them by itself.
+    /// The key that gives them by itself, in the source or the params.
     fn key(self) -> &'static str {
         match self {
-            Self::Args => "source.build.args",
-            Self::Labels => "source.build.labels",
+            Self::Args => "args",
+            Self::Labels => "labels",
         }
     }
 

@@ -226,7 +226,7 @@ fn what_is_wrong_with_a_file_of_args_is_told_with_its_line() {
         ),
         (
             Some((File, "B=1\nA=2")),
-            "A of the build args has one value in `source.build.args`, and another in line 2 of ci/args\n\
+            "A of the build args has another value in line 2 of ci/args than in `args`\n\
              give it in one of the two",
         ),
         (

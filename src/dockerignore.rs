@@ -104,6 +104,22 @@ impl Ignore {
     }
 }
 
+impl Ignore {
+    /// Whether a rule may keep something below an excluded path: then that cannot be left out as a whole.
+    pub fn may_keep_below(&self, path: &GitPath) -> bool {
+        let below = format!("{}/", String::from_utf8_lossy(path.as_bytes()));
+        self.rules.iter().filter(|rule| rule.verdict == Verdict::Keep).any(|rule| match &rule.matches {
+            Matches::Everything => true,
+            Matches::Pattern(tokens) => {
+                let plain: String =
+                    tokens.iter().map_while(|token| if let Token::Char(c) = token { Some(*c) } else { None }).collect();
+                // A pattern without wildcards must lie below; one with them may.
+                plain.starts_with(&below) || (plain.chars().count() < tokens.len() && below.starts_with(&plain))
+            }
+        })
+    }
+}
+
 /// Go's `filepath.Clean`, and without the leading slash.
 fn clean(text: &str) -> String {
     let rooted = text.starts_with('/');
@@ -240,6 +256,26 @@ fn matches_tokens(tokens: &[Token], text: &[char]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_exception_may_keep_what_lies_below_an_excluded_path() {
+        for (rules, path, expected) in [
+            ("*\n!vendor/lib/src", "vendor/lib", true),
+            ("*\n!vendor/lib/src", "vendor", true),
+            ("*\n!vendor/lib/src", "vendor/li", false),
+            ("*\n!vendor/library", "vendor/lib", false),
+            ("*\n!**/*.c", "vendor/lib", true),
+            ("*\n!vendor/*/x", "vendor/lib", true),
+            ("*\n!other/*", "vendor/lib", false),
+            ("vendor", "vendor/lib", false),
+        ] {
+            assert_eq!(
+                Ignore::parse(rules.as_bytes()).may_keep_below(&GitPath::new(path)),
+                expected,
+                "{rules:?} {path}"
+            );
+        }
+    }
 
     #[test]
     fn patterns_exclude_what_the_engine_excludes() {

@@ -123,6 +123,11 @@ hex_name! {
 }
 
 impl CommitId {
+    /// The commit that this object is, as the tree of a repository with a submodule says.
+    pub const fn of(object: ObjectId) -> Self {
+        Self(object.0)
+    }
+
     /// The first seven digits, for people.
     pub fn short(&self) -> String {
         self.to_string()[..7].to_owned()

@@ -182,6 +182,8 @@ pub struct GitSource {
     pub https_tunnel: Option<HttpsTunnel>,
     /// Settings for git, in order.
     pub git_config: Vec<GitConfig>,
+    /// Who asks for submodules of other servers, or with other keys.
+    pub submodule_credentials: Vec<SubmoduleCredentials>,
     /// Whether `[ci skip]` in a message hides a commit from check.
     pub ci_skip: CiSkip,
     /// How many versions the first check answers.
@@ -197,6 +199,27 @@ pub struct HttpsTunnel {
     pub port: u16,
     /// Who asks.
     pub credentials: Option<Credentials>,
+}
+
+/// Who asks for some submodules: an item of `source.git.submodule_credentials`, as the git resource takes it.
+#[derive(Debug, Clone)]
+pub enum SubmoduleCredentials {
+    /// For those of one server, over http and https.
+    Http {
+        /// The server: its name, with or without a port.
+        host: String,
+        /// Who asks.
+        credentials: Credentials,
+    },
+    /// For one of them, over ssh.
+    Ssh {
+        /// The address, as `.gitmodules` has it or in full.
+        url: String,
+        /// The key.
+        private_key: Secret,
+        /// What opens it.
+        private_key_passphrase: Option<Secret>,
+    },
 }
 
 /// A user and its password.

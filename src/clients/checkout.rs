@@ -15,11 +15,11 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 use crate::clients::git::GitError;
-use crate::names::{Branch, CommitId};
+use crate::names::{Branch, CommitId, GitPath};
 
 pub use compare::{Differences, POINTER};
-use directory::failed_to;
 pub use directory::{Directory, Nested, OnDisk};
+use directory::{Parents, failed_to};
 pub use files::Files;
 
 /// Why an artifact is not the checkout that it should be.
@@ -125,7 +125,30 @@ impl Checkout {
     /// It is no checkout, its `.git` leads out of it, or it uses a format that is not read here.
     pub fn open(root: &Path) -> Result<Self, CheckoutError> {
         let root = fs::canonicalize(root).map_err(failed_to("find", root))?;
-        let repository = head::Repository::find(&root)?.ok_or(CheckoutError::NotACheckout { root: root.clone() })?;
+        let repository = head::Repository::find(&root)?;
+        let repository = repository.ok_or_else(|| CheckoutError::NotACheckout { root: root.clone() })?;
+        Self::read(repository, root.clone(), root)
+    }
+
+    /// Opens the checkout of a submodule at a path of this one; `None`: nothing was checked out there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Checkout::open`]: nothing of it may lie outside of the artifact.
+    pub fn submodule(&self, path: &GitPath) -> Result<Option<Self>, CheckoutError> {
+        let root = self.root().join(path.to_os_path());
+        let is_directory = fs::symlink_metadata(&root).is_ok_and(|metadata| metadata.is_dir());
+        if !is_directory || !Parents::new(self.root()).has_real(path) {
+            return Ok(None);
+        }
+        let limit = self.files.limit().to_owned();
+        match head::Repository::find_within(&root, &limit)? {
+            Some(repository) => Self::read(repository, root, limit).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn read(repository: head::Repository, root: PathBuf, limit: PathBuf) -> Result<Self, CheckoutError> {
         repository.examine()?;
         let head = repository.head()?.ok_or(CheckoutError::NoCommit { root: root.clone() })?;
         Ok(Self {
@@ -133,7 +156,7 @@ impl Checkout {
             shallow: repository.shallow()?,
             head: head.commit,
             branch: head.branch,
-            files: Directory::new(root.clone(), root, Nested::Submodules),
+            files: Directory::new(root, limit, Nested::Submodules),
         })
     }
 

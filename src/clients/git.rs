@@ -7,6 +7,7 @@
 //! - `remote`: what is asked of the server; `login`: the credentials for it; `tunnel`: a way to it through a proxy.
 //! - `read`: what the local objects say.
 //! - `lay_out`: files and clones on disk.
+//! - `submodules`: where they are.
 //! - `error` and `words`: what went wrong, and how git says it.
 
 mod error;
@@ -14,6 +15,7 @@ mod lay_out;
 mod login;
 mod read;
 mod remote;
+mod submodules;
 mod tunnel;
 mod words;
 
@@ -35,6 +37,7 @@ pub use error::{GitError, Login};
 pub(crate) use read::blob_id;
 pub use read::{Attributes, CommitFacts, Setting};
 pub use remote::{Depth, Refs, Tip, Want};
+pub use submodules::Modules;
 pub use tunnel::ProxyFault;
 
 /// A bare repository of our own, and the remote that it is a copy of.
@@ -89,6 +92,15 @@ impl Git {
             login,
             say: say.clone(),
         })
+    }
+
+    /// Opens a repository of our own for another remote, as a submodule's.
+    ///
+    /// # Errors
+    ///
+    /// As [`Git::open`].
+    pub async fn beside(&self, source: &GitSource, directory: &Path) -> Result<Self, GitError> {
+        Self::open(source, directory, &self.environment, &self.say).await
     }
 
     /// The canonical name of the remote's repository.

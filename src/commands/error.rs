@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::clients::git::GitError;
 use crate::decide::tags::{Release, TagError};
 use crate::names::{BadName, Branch, CommitId, Digest, GitPath, GitRepository, InputsId, Repository, Tag};
 
@@ -63,11 +64,29 @@ pub enum StepError {
         /// The files.
         files: Vec<GitPath>,
     },
-    /// The build reads from a submodule.
-    #[error("the build would read from a submodule: {}", paths(files.iter()))]
+    /// The build reads from a submodule that is not there, of a checkout whose files count as they lie.
+    #[error("the build would read from a submodule that the checkout lacks: {}", paths(files.iter()))]
     Submodules {
         /// Where they lie.
         files: Vec<GitPath>,
+    },
+    /// A submodule has no address that git may use here.
+    #[error("the submodule {path} has no usable address in .gitmodules")]
+    SubmoduleAddress {
+        /// Where it lies.
+        path: GitPath,
+        /// What is wrong with the address; `None`: there is none.
+        #[source]
+        source: Option<BadName>,
+    },
+    /// A submodule cannot be fetched.
+    #[error("cannot get the submodule {path}")]
+    Submodule {
+        /// Where it lies.
+        path: GitPath,
+        /// Why.
+        #[source]
+        source: Box<GitError>,
     },
     /// The engine asked for a file that is not part of the inputs.
     #[error("the build reads {path}{}, which {} of the image's inputs", if *more == 0 { String::new() } else { format!(" and {more} more") }, if *more == 0 { "is no part" } else { "are no part" })]
@@ -94,7 +113,7 @@ pub enum StepError {
         commit: CommitId,
         /// Why the remote does not help.
         #[source]
-        source: crate::clients::git::GitError,
+        source: GitError,
     },
     /// `get` of an image that nobody has built.
     #[error("there is no image of this version yet: {repository} has no tag {tag}")]
@@ -295,8 +314,17 @@ impl StepError {
                 "get the repository with git-lfs (not `disable_git_lfs: true`) and name that artifact in `params.source`".to_owned()
             }
             Self::Submodules { .. } => {
-                "submodules in an image come with a later release: exclude them in .dockerignore".to_owned()
+                "get the repository with its submodules, or exclude them in .dockerignore".to_owned()
             }
+            Self::SubmoduleAddress { .. } => {
+                "commit an http(s) or ssh address for it, or get the repository with its submodules and name that artifact in `params.source`".to_owned()
+            }
+            Self::Submodule { source, .. } => match source.as_ref() {
+                GitError::Refused { .. } | GitError::NoRepository { .. } | GitError::Key { .. } => {
+                    "say who asks in `source.git.submodule_credentials` (host, username and password; or url and private_key), or exclude it in .dockerignore".to_owned()
+                }
+                error => return error.hint(),
+            },
             Self::BeyondInputs { rule, .. } => match rule {
                 Rule::Paths => "add it to `source.build.paths`, so that a change of it is a new image, or exclude it in .dockerignore",
                 Rule::IgnorePaths => {

@@ -4,6 +4,7 @@ mod beyond;
 mod build;
 mod given;
 mod subject;
+mod submodules;
 mod tags;
 
 use std::path::Path;
@@ -50,7 +51,7 @@ pub async fn put(request: PutRequest, edge: &Edge, say: &Say) -> Result<Answer, 
     let recipe = Recipe::new(&source);
     let git = Git::open(&source.git, &work.path().join("repository"), &edge.programs, say).await?;
 
-    let subject = Subject::read(&source, &params, &recipe, &git, artifacts, say).await?;
+    let subject = Subject::read(&source, &params, &recipe, &git, artifacts, work.path(), say).await?;
     let repository = details::repository(&source.registry, recipe.details.as_ref(), subject.details())?;
     let registry = Registry::new(&repository, &source.registry, say)?;
     let content = content_tag(&recipe.tag_prefix, subject.inputs());

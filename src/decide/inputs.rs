@@ -245,6 +245,8 @@ pub enum Why {
     AboveContext,
     /// `source.build.paths` names it.
     Paths,
+    /// `source.build.paths` names something that must lie below it, as in a submodule.
+    AbovePaths,
     /// It says how files at or below its directory are checked out.
     Attributes,
 }
@@ -263,6 +265,7 @@ impl fmt::Display for Why {
             Self::NamedContext => f.write_str("in a named context"),
             Self::AboveContext => f.write_str("above the context"),
             Self::Paths => f.write_str("in source.build.paths"),
+            Self::AbovePaths => f.write_str("above what source.build.paths names"),
             Self::Attributes => f.write_str("the attributes of counted files"),
         }
     }
@@ -274,7 +277,7 @@ impl fmt::Display for Why {
 /// one, they differ. So a path that would change the selection if it existed counts too, although it does not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selector {
-    /// Dockerfile, ignore file, details, and the files of args and labels, where they are and where they could be.
+    /// Dockerfile, ignore file, details, the files of args and labels, and submodules that are kept in part, where they are and where they could be.
     named: BTreeMap<GitPath, Why>,
     context: GitPath,
     /// The directories that are named contexts: all that lies in them counts.
@@ -320,13 +323,24 @@ impl Selector {
             return Some(Why::NamedContext);
         }
         match &self.choice {
-            Choice::Paths(paths) => paths.iter().any(|pathspec| pathspec.matches(path)).then_some(Why::Paths),
+            Choice::Paths(paths) if paths.iter().any(|pathspec| pathspec.matches(path)) => Some(Why::Paths),
+            Choice::Paths(paths) => paths.iter().any(|pathspec| pathspec.lies_below(path)).then_some(Why::AbovePaths),
             Choice::Sources { sources, whole, ignore } => {
                 let inside = path.relative_to(&self.context)?;
                 let why = source_of(sources, &inside).or(whole.then_some(Why::Context))?;
                 (!ignore.excludes(&inside)).then_some(why)
             }
         }
+    }
+
+    /// Why a submodule counts that the ignore file excludes, and of which it keeps a part; `None`: it does not.
+    ///
+    /// A path that is no submodule has no parts that could be kept, so only submodules are asked about.
+    fn kept_in_part(&self, path: &GitPath) -> Option<Why> {
+        let Choice::Sources { sources, whole, ignore } = &self.choice else { return None };
+        let inside = path.relative_to(&self.context)?;
+        let why = source_of(sources, &inside).or(whole.then_some(Why::Context))?;
+        (ignore.excludes(&inside) && ignore.may_keep_below(&inside)).then_some(why)
     }
 
     /// Whether a symlink at this path leads a source elsewhere.
@@ -393,6 +407,11 @@ pub fn select(
         ignored: pathspecs("source.build.ignore_paths", &recipe.ignore_paths)?,
         directories: BTreeSet::new(),
     };
+    for path in paths.iter().filter(|(_, mode)| **mode == Mode::Submodule).map(|(path, _)| path) {
+        if let Some(why) = selector.kept_in_part(path) {
+            selector.named.insert(path.clone(), why);
+        }
+    }
     let symlink = paths.iter().find(|(path, mode)| **mode == Mode::Symlink && selector.diverts(path));
     if let (Some((path, _)), Choice::Sources { whole: all, .. }) = (symlink, &mut selector.choice) {
         *all = true;

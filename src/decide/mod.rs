@@ -3,5 +3,6 @@
 pub mod builders;
 pub mod inputs;
 pub mod reap;
+pub mod submodules;
 pub mod tags;
 pub mod versions;

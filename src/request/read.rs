@@ -10,7 +10,8 @@ use super::shape::{self, Key, Kind, ShapeError};
 use super::{
     Aliases, Announce, BuildSource, CheckRequest, CiSkip, ClientCert, Credentials, EngineHost, EngineSource, EngineTls,
     GetImage, GetParams, GetRequest, GetSource, GitConfig, GitSource, HttpsTunnel, Mirror, PutParams, PutRequest,
-    Rebuild, RegistrySource, RegistryTransport, RepositorySetting, Request, RequestError, Reuse, Source, Verify,
+    Rebuild, RegistrySource, RegistryTransport, RepositorySetting, Request, RequestError, Reuse, Source,
+    SubmoduleCredentials, Verify,
 };
 use super::{options, registries};
 use crate::concourse::Version;
@@ -99,6 +100,18 @@ impl Source {
             .chain(keys)
             .chain(engine)
             .chain(self.build.options.secrets())
+            .chain(
+                self.git
+                    .submodule_credentials
+                    .iter()
+                    .flat_map(|one| match one {
+                        SubmoduleCredentials::Http { credentials, .. } => [Some(&credentials.password), None],
+                        SubmoduleCredentials::Ssh { private_key, private_key_passphrase, .. } => {
+                            [Some(private_key), private_key_passphrase.as_ref()]
+                        }
+                    })
+                    .flatten(),
+            )
             .chain(self.git.git_config.iter().filter(|one| one.may_be_secret()).map(|one| &one.value))
             .collect()
     }
@@ -106,7 +119,7 @@ impl Source {
 
 impl GitConfig {
     /// Whether the value may be a token: most settings are words such as `true`, which no log could do without.
-    fn may_be_secret(&self) -> bool {
+    pub(crate) fn may_be_secret(&self) -> bool {
         let name = self.name.to_ascii_lowercase();
         ["header", "password", "token", "cookie", "credential"].iter().any(|part| name.contains(part))
     }
@@ -345,6 +358,11 @@ fn git(block: &Block) -> Result<GitSource, RequestError> {
         ca_certs: block.texts("ca_certs").unwrap_or_default(),
         https_tunnel: https_tunnel(&block.block("https_tunnel"))?,
         git_config: git_config.collect::<Result<_, RequestError>>()?,
+        submodule_credentials: block
+            .blocks("submodule_credentials")
+            .iter()
+            .map(submodule_credentials)
+            .collect::<Result<_, RequestError>>()?,
         ci_skip: if block.flag("disable_ci_skip") { CiSkip::Ignore } else { CiSkip::Honour },
         version_depth: version_depth(block),
         uri,
@@ -368,6 +386,45 @@ fn https_tunnel(block: &Block) -> Result<Option<HttpsTunnel>, RequestError> {
     };
     let port = port.ok_or_else(|| ShapeError::Missing { key: block.key("proxy_port"), example: "proxy_port: 8080" })?;
     Ok(Some(HttpsTunnel { host, port, credentials: block.login("proxy_user", "proxy_password")? }))
+}
+
+fn submodule_credentials(block: &Block) -> Result<SubmoduleCredentials, RequestError> {
+    let refuse = |what: String| {
+        Err(RequestError::Contradiction {
+            what,
+            hint:
+                "give host, username and password for http(s); or url, private_key and private_key_passphrase for ssh"
+                    .to_owned(),
+        })
+    };
+    match (block.text("host"), block.text("url")) {
+        (Some(host), None) => {
+            if let Some(name) =
+                ["private_key", "private_key_passphrase"].into_iter().find(|name| block.map.contains_key(*name))
+            {
+                return refuse(format!("`{}` does not go with `{}`", block.key(name), block.key("host")));
+            }
+            match block.credentials()? {
+                Some(credentials) => Ok(SubmoduleCredentials::Http { host, credentials }),
+                None => refuse(format!("`{}` is given without `{}`", block.key("host"), block.key("username"))),
+            }
+        }
+        (None, Some(url)) => {
+            if let Some(name) = ["username", "password"].into_iter().find(|name| block.map.contains_key(*name)) {
+                return refuse(format!("`{}` does not go with `{}`", block.key(name), block.key("url")));
+            }
+            match block.secret("private_key") {
+                Some(private_key) => Ok(SubmoduleCredentials::Ssh {
+                    url,
+                    private_key,
+                    private_key_passphrase: block.secret("private_key_passphrase"),
+                }),
+                None => refuse(format!("`{}` is given without `{}`", block.key("url"), block.key("private_key"))),
+            }
+        }
+        (Some(_), Some(_)) => refuse(format!("`{}` and `{}` are both given", block.key("host"), block.key("url"))),
+        (None, None) => refuse(format!("`{}` has neither `host` nor `url`", block.path)),
+    }
 }
 
 fn version_depth(block: &Block) -> NonZeroUsize {

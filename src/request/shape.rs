@@ -206,9 +206,9 @@ static GIT: &[Key] = &[
     now("ca_certs", Kind::Texts),
     now("https_tunnel", Kind::Block(HTTPS_TUNNEL)),
     now("git_config", Kind::Blocks(GIT_CONFIG)),
+    now("submodule_credentials", Kind::Blocks(SUBMODULE_CREDENTIALS)),
     now("disable_ci_skip", Kind::Flag),
     now("version_depth", Kind::Count),
-    later("submodule_credentials", "submodules in an image come with a later release"),
     later("commit_filter", LATER),
     later("paths", "which files count is said in `source.build.paths`, and read from the Dockerfile without it"),
     later("ignore_paths", "which files do not count is said in `source.build.ignore_paths`"),
@@ -234,6 +234,15 @@ static HTTPS_TUNNEL: &[Key] = &[
     now("proxy_port", Kind::Port),
     now("proxy_user", Kind::Text),
     now("proxy_password", Kind::Secret),
+];
+
+static SUBMODULE_CREDENTIALS: &[Key] = &[
+    now("host", Kind::Text),
+    now("username", Kind::Text),
+    now("password", Kind::Secret),
+    now("url", Kind::Text),
+    now("private_key", Kind::Secret),
+    now("private_key_passphrase", Kind::Secret),
 ];
 
 static GIT_CONFIG: &[Key] = &[now("name", Kind::Text), now("value", Kind::Secret)];

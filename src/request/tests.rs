@@ -61,6 +61,18 @@ fn a_request_that_cannot_be_served_says_which_key_and_what_to_write() {
             "error: `source.git.commit_filter` is not supported by this release\nhint: it comes with a later release of git-image; leave it out until then",
         ),
         (
+            with_git(r#", "submodule_credentials": [{"username": "u", "password": "p"}]"#),
+            "error: `source.git.submodule_credentials[0]` has neither `host` nor `url`\nhint: give host, username and password for http(s); or url, private_key and private_key_passphrase for ssh",
+        ),
+        (
+            with_git(r#", "submodule_credentials": [{"host": "h", "private_key": "k"}]"#),
+            "error: `source.git.submodule_credentials[0].private_key` does not go with `source.git.submodule_credentials[0].host`\nhint: give host, username and password for http(s); or url, private_key and private_key_passphrase for ssh",
+        ),
+        (
+            with_git(r#", "submodule_credentials": [{"url": "../a"}]"#),
+            "error: `source.git.submodule_credentials[0].url` is given without `source.git.submodule_credentials[0].private_key`\nhint: give host, username and password for http(s); or url, private_key and private_key_passphrase for ssh",
+        ),
+        (
             with_git(r#", "version_depth": 0"#),
             "error: `source.git.version_depth` must be a whole number, 1 or more, but it is the number 0\nhint: write a number of 1 or more, without quotes: version_depth: 1",
         ),

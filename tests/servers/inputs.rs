@@ -5,6 +5,7 @@
 mod checkouts;
 mod images;
 mod params;
+mod submodules;
 mod versions;
 
 use std::collections::BTreeMap;

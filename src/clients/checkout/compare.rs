@@ -39,6 +39,20 @@ impl Differences {
     pub fn is_clean(&self) -> bool {
         self.modified.is_empty() && self.missing.is_empty() && self.untracked.is_empty()
     }
+
+    /// Adds those of a submodule at this path.
+    pub fn add(&mut self, at: &GitPath, more: Self) {
+        let Self { modified, missing, untracked, pointers } = more;
+        for (all, more) in [
+            (&mut self.modified, modified),
+            (&mut self.missing, missing),
+            (&mut self.untracked, untracked),
+            (&mut self.pointers, pointers),
+        ] {
+            all.extend(more.into_iter().map(|path| at.join(path.as_bytes())));
+            all.sort_unstable();
+        }
+    }
 }
 
 impl Checkout {

@@ -83,6 +83,11 @@ impl Directory {
         Self { nested, ..self }
     }
 
+    /// The artifact that it is in.
+    pub(super) fn limit(&self) -> &Path {
+        &self.limit
+    }
+
     /// Where it is.
     pub fn root(&self) -> &Path {
         &self.root

@@ -124,6 +124,7 @@ fn source(uri: &str) -> GitSource {
         ca_certs: Vec::new(),
         https_tunnel: None,
         git_config: Vec::new(),
+        submodule_credentials: Vec::new(),
         ci_skip: CiSkip::Honour,
         version_depth: NonZeroUsize::MIN,
     }

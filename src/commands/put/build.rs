@@ -8,14 +8,15 @@ use crate::clients::checkout::{self, Directory, Files};
 use crate::clients::context::{Context, ContextEntry, ContextKind, Share};
 use crate::clients::engine::embedded::SCRATCH;
 use crate::clients::engine::{Build, Built, CacheReferences, EmbeddedSettings, Engine, EngineError, Refusal};
-use crate::clients::git::{CommitFacts, Git};
+use crate::clients::git::CommitFacts;
 use crate::clients::registry::{At, Image};
 use crate::commands::facts::labels;
-use crate::commands::put::subject::{Described, Subject};
+use crate::commands::put::subject::Described;
+use crate::commands::put::submodules::{self, Missing};
 use crate::commands::put::{Put, given};
 use crate::commands::{Rule, StepError, image};
 use crate::concourse::Edge;
-use crate::decide::inputs::{Mode, Recipe, modes};
+use crate::decide::inputs::{Mode, Recipe, Tree, modes};
 use crate::decide::tags::{cache_tag, expand_build_variables};
 use crate::dockerfile;
 use crate::error::Error;
@@ -65,15 +66,8 @@ async fn build_with(
     work: &Path,
 ) -> Result<Image, Error> {
     let recipe = &put.subject.recipe;
-    let laid_out;
-    let files = match &put.subject.files {
-        Some(files) => files,
-        None => {
-            laid_out = lay_out(put.git, put.subject, &work.join("files")).await?;
-            &laid_out
-        }
-    };
-    let context = context(put, files, &recipe.context)?;
+    let (files, inside) = lay_out(put, work).await?;
+    let context = context(put, &files, &inside, &recipe.context)?;
     let selection = &put.subject.made_of.selection;
     let read = |path: &GitPath| {
         let path = files.on_disk(path);
@@ -88,7 +82,7 @@ async fn build_with(
             "warning: build arg {name} looks like a secret, and everybody who has the image can read it; give it in `source.build.secrets`"
         ));
     }
-    let (given, _agents) = given::given(put, edge, files, work).await?;
+    let (given, _agents) = given::given(put, edge, (&files, &inside), work).await?;
     let cache = cache(put, engine).await?;
     let registry = put.registry.repository();
     let credentials = put.source.logins();
@@ -203,44 +197,83 @@ fn in_the_users_words(recipe: &Recipe, error: EngineError) -> Error {
     StepError::BeyondInputs { path: recipe.context.join(path.as_bytes()), more, rule }.into()
 }
 
-/// Lays out what counts of a commit that no artifact holds.
-async fn lay_out(git: &Git, subject: &Subject, into: &Path) -> Result<Files, Error> {
-    let counted: Vec<GitPath> = subject.made_of.selection.files.keys().cloned().collect();
-    std::fs::create_dir(into).map_err(|source| StepError::File { what: "make", path: into.to_owned(), source })?;
-    git.lay_out(subject.commit, Some(&counted), into).await?;
-    let is_pointer = |path: &&GitPath| {
-        use std::io::Read as _;
-        let mut start = [0; checkout::POINTER.len()];
-        let path = into.join(path.to_os_path());
-        path.symlink_metadata().is_ok_and(|metadata| metadata.is_file())
-            && std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok()
-            && start == checkout::POINTER
+/// All files that count, with the paths in submodules: those of the checkout as they lie, the others laid out.
+async fn lay_out(put: &Put<'_>, work: &Path) -> Result<(Files, Tree), Error> {
+    let subject = put.subject;
+    let made_of = &subject.made_of;
+    let make = |name: &str| {
+        let path = work.join(name);
+        let made = std::fs::create_dir(&path);
+        made.map(|()| path.clone()).map_err(|source| StepError::File { what: "make", path, source })
     };
-    let files: Vec<GitPath> = counted.iter().filter(is_pointer).cloned().collect();
-    if files.is_empty() { Ok(Files::new(Directory::open(into)?)) } else { Err(StepError::LfsPointers { files }.into()) }
+    let mut files = match &subject.files {
+        Some(files) => files.clone(),
+        None => {
+            let into = make("files")?;
+            let counted: Vec<GitPath> = made_of.selection.files.keys().cloned().collect();
+            put.git.lay_out(subject.commit, Some(&counted), &into).await?;
+            Files::new(Directory::open(&into)?)
+        }
+    };
+    let mut inside = Tree::new();
+    if subject.described == Described::ByGit {
+        let reader = submodules::Reader {
+            source: &put.source.git,
+            selector: &made_of.selection.selector,
+            work: &make("submodules")?,
+            missing: Missing::Fetch,
+            say: put.say,
+        };
+        let found = reader.read(put.git, &made_of.tree, subject.checkout.as_ref()).await?;
+        found.places.into_iter().for_each(|(at, directory)| files.place(at, directory));
+        inside = found.tree;
+    }
+    let counted = made_of.selection.files.keys().chain(inside.keys());
+    let pointers: Vec<GitPath> = counted.filter(|path| is_pointer(&files.on_disk(path))).cloned().collect();
+    if pointers.is_empty() { Ok((files, inside)) } else { Err(StepError::LfsPointers { files: pointers }.into()) }
+}
+
+fn is_pointer(path: &Path) -> bool {
+    use std::io::Read as _;
+    let mut start = [0; checkout::POINTER.len()];
+    path.symlink_metadata().is_ok_and(|metadata| metadata.is_file())
+        && std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok()
+        && start == checkout::POINTER
 }
 
 /// Everything below a context: what counts is served, of the rest only the paths are known.
-pub(super) fn context(put: &Put<'_>, files: &Files, directory: &GitPath) -> Result<Context, Error> {
+pub(super) fn context(put: &Put<'_>, files: &Files, inside: &Tree, directory: &GitPath) -> Result<Context, Error> {
     let made_of = &put.subject.made_of;
-    let paths: BTreeMap<GitPath, Mode> = match &put.subject.files {
-        Some(files) => files.list()?,
+    let mut paths: BTreeMap<GitPath, Mode> = match &put.subject.files {
+        Some(_) => files.list()?,
         None => modes(&made_of.tree),
+    };
+    paths.extend(modes(inside));
+    let counts = |path: &GitPath| match inside.get(path) {
+        // The commit of the submodule, which counts, says what is in it.
+        Some(_) => made_of.selection.selector.counts(path).is_some(),
+        None => made_of.selection.files.contains_key(path),
     };
     let mut entries = Vec::new();
     for (path, mode) in paths {
         let Some(relative) = path.relative_to(directory) else { continue };
         let on_disk = files.on_disk(&path);
-        let share = if made_of.selection.files.contains_key(&path) { Share::Counted } else { Share::Beyond };
+        let share = if counts(&path) { Share::Counted } else { Share::Beyond };
         let kind = match (share, mode) {
             (Share::Counted, Mode::File | Mode::Executable) => {
                 ContextKind::File { executable: mode == Mode::Executable, size: size_on_disk(&on_disk)? }
             }
             (Share::Counted, Mode::Symlink) => ContextKind::Symlink { target: link(&on_disk)? },
+            // Its files are there by themselves.
+            (Share::Counted, Mode::Submodule) => continue,
             // Never served: only the path matters.
-            (Share::Counted, Mode::Submodule) | (Share::Beyond, _) => ContextKind::File { executable: false, size: 0 },
+            (Share::Beyond, _) => ContextKind::File { executable: false, size: 0 },
         };
-        let id = made_of.tree.get(&path).map_or(ObjectId::from_bytes([0; 20]), |entry| entry.id);
+        let id = made_of
+            .tree
+            .get(&path)
+            .or_else(|| inside.get(&path))
+            .map_or(ObjectId::from_bytes([0; 20]), |entry| entry.id);
         entries.push(ContextEntry { path: relative, kind, id, share, on_disk });
     }
     Ok(Context::new(entries))

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::path::Path;
 
-use crate::clients::checkout::{Checkout, Directory, Files};
+use crate::clients::checkout::{Checkout, Directory, Files, Nested};
 use crate::clients::git::{Depth, Git, GitError, Tip, Want};
 use crate::commands::StepError;
 use crate::commands::history::{FIRST_DEPTH, History};
 use crate::commands::inputs::{self, MadeOf};
 use crate::commands::put::artifact_directory;
 use crate::commands::put::beyond::Beyond;
+use crate::commands::put::submodules::{self, Missing};
 use crate::concourse::Version;
 use crate::decide::inputs::{Asked, Entry, Mode, Recipe, Selection, Tree, digest, select};
 use crate::decide::versions::{State, version_at};
@@ -39,6 +40,8 @@ pub struct Subject {
     pub made_of: MadeOf,
     /// Whether git describes it.
     pub described: Described,
+    /// The checkout.
+    pub checkout: Option<Checkout>,
     /// The files of the checkout, and of a context that a task made; `None`: nothing of the commit is laid out yet.
     pub files: Option<Files>,
     /// The words of the build: those of the source, and what the params add.
@@ -82,6 +85,7 @@ impl Subject {
         recipe: &Recipe,
         git: &Git,
         artifacts: &Path,
+        work: &Path,
         say: &Say,
     ) -> Result<Self, Error> {
         // Versions are released of the default branch.
@@ -99,14 +103,13 @@ impl Subject {
                 source.git.uri.repository()
             ));
             let made_of = inputs::of_commit(git, recipe, tip.commit).await?;
-            let mode = |path: &GitPath| made_of.tree.get(path).map(|entry| entry.mode);
-            refuse_submodules(made_of.selection.files.keys(), mode)?;
             return Ok(Self {
                 commit: tip.commit,
                 branch: tip.branch.clone(),
                 remote: Remote::Tip(tip),
                 made_of,
                 described: Described::ByGit,
+                checkout: None,
                 files: None,
                 recipe: recipe.clone(),
             });
@@ -119,7 +122,7 @@ impl Subject {
         let (remote, Laid { made_of, described, files }) =
             tokio::try_join!(remote(git, wanted, source.git.branch.as_ref(), &checkout), async {
                 match &beyond {
-                    None => of_checkout(source, recipe, git, &checkout, name, say).await,
+                    None => of_checkout(source, recipe, git, &checkout, name, work, say).await,
                     Some(beyond) => of_params(beyond, git, &checkout, say).await,
                 }
             })?;
@@ -134,7 +137,7 @@ impl Subject {
             place(&remote, commit)
         ));
         let recipe = beyond.map_or_else(|| recipe.clone(), |beyond| beyond.recipe);
-        Ok(Self { commit, branch, remote, made_of, described, files: Some(files), recipe })
+        Ok(Self { commit, branch, remote, made_of, described, checkout: Some(checkout), files: Some(files), recipe })
     }
 
     /// The digest of everything that the image is made of.
@@ -234,9 +237,10 @@ async fn of_checkout(
     git: &Git,
     checkout: &Checkout,
     name: &str,
+    work: &Path,
     say: &Say,
 ) -> Result<Laid, Error> {
-    let files = Files::new(Directory::clone(checkout));
+    let mut files = Files::new(Directory::clone(checkout));
     let on_disk = files.list()?;
     let selection = select_on_disk(recipe, &files, &on_disk)?;
     // The commit may have no usable Dockerfile where the checkout has one.
@@ -247,11 +251,19 @@ async fn of_checkout(
     };
     let mut counted: BTreeSet<GitPath> = selection.files.keys().cloned().collect();
     counted.extend(by_git.iter().flat_map(|(selection, _)| selection.files.keys().cloned()));
-    // One that the get left out is an empty directory, which no list of files has.
-    refuse_submodules(counted.iter(), |path| {
-        on_disk.get(path).copied().or_else(|| tree.get(path).map(|entry| entry.mode))
-    })?;
-    let differences = checkout.compare(git, &tree, &counted).await?;
+    let mut differences = checkout.compare(git, &tree, &counted).await?;
+    if let Some((selection, _)) = &by_git {
+        let reader = submodules::Reader {
+            source: &source.git,
+            selector: &selection.selector,
+            work,
+            missing: Missing::Tell,
+            say,
+        };
+        let inside = reader.read(git, &tree, Some(checkout)).await?;
+        differences.add(&GitPath::new(""), inside.differences);
+        inside.places.into_iter().for_each(|(at, directory)| files.place(at, directory));
+    }
     if !differences.pointers.is_empty() {
         return Err(StepError::LfsPointers { files: differences.pointers }.into());
     }
@@ -271,39 +283,43 @@ async fn of_checkout(
     }
     say.line(format_args!("git: {error}"));
     say.line("git: `only_built` is set: the version stands for the files as they lie");
-    let made_of = as_it_lies(recipe, &files, &on_disk, selection).await?;
+    let files = Files::new(Directory::clone(checkout).with(Nested::Files));
+    let made_of = as_it_lies(recipe, &files, &tree).await?;
     Ok(Laid { made_of, described: Described::ByContent, files })
 }
 
 /// What the image of a checkout is made of to which the params add something: the files as they lie.
 async fn of_params(beyond: &Beyond, git: &Git, checkout: &Checkout, say: &Say) -> Result<Laid, Error> {
     let Beyond { recipe, context } = beyond;
-    let mut files = Files::new(Directory::clone(checkout));
+    let mut files = Files::new(Directory::clone(checkout).with(Nested::Files));
     if let Some((at, directory)) = context {
         files.place(at.clone(), directory.clone());
         say.line(format_args!("context: {at}, as it lies; the Dockerfile is {}", recipe.dockerfile));
     }
-    let on_disk = files.list()?;
-    let selection = select_on_disk(recipe, &files, &on_disk)?;
-    let is_of_git = |path: &&GitPath| context.as_ref().is_none_or(|(at, _)| !path.is_within(at));
-    let counted: BTreeSet<GitPath> = selection.files.keys().filter(is_of_git).cloned().collect();
-    refuse_submodules(counted.iter(), |path| on_disk.get(path).copied())?;
     let tree = git.tree(checkout.head()).await?;
+    let made_of = as_it_lies(recipe, &files, &tree).await?;
+    let counted = made_of.selection.files.keys().filter(|path| tree.contains_key(path)).cloned().collect();
     let differences = checkout.compare(git, &tree, &counted).await?;
     if !differences.pointers.is_empty() {
         return Err(StepError::LfsPointers { files: differences.pointers }.into());
     }
     say.line("git: `only_built` is set: the version stands for the files as they lie, and for what the params add");
-    let made_of = as_it_lies(recipe, &files, &on_disk, selection).await?;
     Ok(Laid { made_of, described: Described::ByContent, files })
 }
 
-async fn as_it_lies(
-    recipe: &Recipe,
-    files: &Files,
-    modes: &BTreeMap<GitPath, Mode>,
-    selection: Selection,
-) -> Result<MadeOf, Error> {
+/// What an image is made of, by the content of files. `tree` is the commit that they were made from.
+async fn as_it_lies(recipe: &Recipe, files: &Files, tree: &Tree) -> Result<MadeOf, Error> {
+    let modes = files.list()?;
+    let selection = select_on_disk(recipe, files, &modes)?;
+    let is_lacked = |(path, entry): &(&GitPath, &Entry)| {
+        entry.mode == Mode::Submodule
+            && selection.selector.counts(path).is_some()
+            && !modes.range(GitPath::clone(path)..).next().is_some_and(|(first, _)| first.is_within(path))
+    };
+    let lacked: Vec<GitPath> = tree.iter().filter(is_lacked).map(|(path, _)| path.clone()).collect();
+    if !lacked.is_empty() {
+        return Err(StepError::Submodules { files: lacked }.into());
+    }
     let hashes = files.hash(selection.files.keys().cloned()).await?;
     let entries =
         hashes.into_iter().filter_map(|(path, id)| Some((path.clone(), Entry { mode: *modes.get(&path)?, id })));
@@ -328,12 +344,4 @@ fn select_on_disk(recipe: &Recipe, files: &Files, paths: &BTreeMap<GitPath, Mode
             }
         }
     }
-}
-
-fn refuse_submodules<'a>(
-    counted: impl Iterator<Item = &'a GitPath>,
-    mode: impl Fn(&GitPath) -> Option<Mode>,
-) -> Result<(), StepError> {
-    let files: Vec<GitPath> = counted.filter(|path| mode(path) == Some(Mode::Submodule)).cloned().collect();
-    if files.is_empty() { Ok(()) } else { Err(StepError::Submodules { files }) }
 }

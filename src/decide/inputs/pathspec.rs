@@ -57,6 +57,15 @@ impl Pathspec {
     }
 }
 
+impl Pathspec {
+    /// Whether what it names lies below this path, which then must be a directory or a submodule.
+    pub(super) fn lies_below(&self, path: &GitPath) -> bool {
+        self.pieces.is_none()
+            && self.text.len() > path.as_bytes().len()
+            && GitPath::new(self.text.clone()).is_within(path)
+    }
+}
+
 fn pieces(text: &[u8]) -> Vec<Piece> {
     let mut pieces = Vec::new();
     let mut at = 0;
@@ -185,6 +194,16 @@ mod tests {
                 assert!(!pathspec.matches(&GitPath::new(path)), "{pattern:?} does not name {path:?}");
             }
         }
+    }
+
+    #[test]
+    fn what_stands_where_a_directory_is_named_is_above_it() {
+        let below = |pattern: &str, path: &str| {
+            Pathspec::parse(pattern).expect("a good pattern").lies_below(&GitPath::new(path))
+        };
+        assert!(below("vendor/lib/src", "vendor/lib") && below("vendor/lib/", "vendor"));
+        assert!(!below("vendor/lib", "vendor/lib") && !below("vendor/lib", "vendor/li") && !below(".", "vendor"));
+        assert!(!below("vendor/*", "vendor"), "a wildcard is not followed");
     }
 
     #[test]

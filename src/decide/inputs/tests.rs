@@ -107,6 +107,12 @@ fn what_the_dockerfile_reads_counts() {
         ),
         ("a submodule", "s/x", vec![("s", Submodule, "1"), ("z", File, "")], "Dockerfile s"),
         (
+            "a submodule that is kept in part",
+            ".",
+            vec![("s", Submodule, "1"), ("t", Submodule, "2"), (".dockerignore", File, "*\n!s/x")],
+            ".dockerignore Dockerfile s",
+        ),
+        (
             "attributes",
             "d/e",
             vec![
@@ -133,6 +139,7 @@ fn paths_say_exactly_what_counts() {
         ("ci/b/x.md", File, ""),
         ("image.details", File, "NAME=n\nVERSION=1\nl=v"),
         ("README.md", File, ""),
+        ("lib", Submodule, "1"),
     ]);
     let words = Recipe {
         context: GitPath::new("ci"),
@@ -147,6 +154,7 @@ fn paths_say_exactly_what_counts() {
         counted(&Recipe { paths, ignore_paths: owned(ignore_paths), ..words.clone() }, &files)
     };
     assert_eq!(with(&["*.md"], &[]), format!("README.md {always} ci/b/x.md image.details"));
+    assert_eq!(with(&["lib/src"], &[]), format!("{always} image.details lib"));
     assert_eq!(with(&["ci", "README.md"], &["*.md"]), format!("{always} ci/a/x image.details"));
     assert_eq!(with(&[], &[]), format!("{always} image.details"));
     let details = select_all(&words, &files).expect("an image").details;

@@ -212,12 +212,18 @@ fn an_ignore_file_that_is_a_link_is_refused() {
 }
 
 #[test]
-fn a_repository_that_a_task_cloned_into_the_checkout_is_refused() {
+fn a_repository_that_a_task_cloned_into_the_checkout_is_named_or_counts_by_its_files() {
     let mut project = project("inputs-nested", &[file("src/a", "a")]);
-    project.source["only_built"] = json!(true);
     let artifacts = project.checkout("master", Some(1));
     project.git.checkout(&artifacts.join("repo/src/nested"), "master", None);
-    let expected = "error: the build would read from a submodule: src/nested\n\
-                    hint: submodules in an image come with a later release: exclude them in .dockerignore";
+    let expected = format!(
+        "error: the checkout `repo` is not what git has at {}: not in git: src/nested\n\
+         hint: they were made by an earlier task, or git ignores them: commit them, exclude them in .dockerignore, or set `source.only_built: true` so that their content counts",
+        project.git.id("master")
+    );
     assert_eq!(error(&put_repo(&project, &artifacts)), expected);
+    project.source["only_built"] = json!(true);
+    let version = put_repo(&project, &artifacts).succeeds()["version"].clone();
+    let found: Vec<String> = got(&project, &version).into_keys().collect();
+    assert_eq!(found, ["a", "nested/Dockerfile", "nested/src/a"]);
 }

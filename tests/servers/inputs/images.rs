@@ -70,18 +70,5 @@ fn archives_are_unpacked_and_names_that_the_protocol_lacks_are_refused() {
             build: json!({}),
             becomes: Becomes::Image(&[("a", "a")]),
         },
-        Row {
-            name: "inputs-submodule",
-            dockerfile: "FROM scratch\nCOPY vendor /got/\n",
-            files: &[
-                Change::Submodule("vendor/lib", "0123456789012345678901234567890123456789"),
-                file("vendor/a", "a"),
-            ],
-            build: json!({}),
-            becomes: Becomes::Error(
-                "error: the build would read from a submodule: vendor/lib\n\
-                 hint: submodules in an image come with a later release: exclude them in .dockerignore",
-            ),
-        },
     ]);
 }

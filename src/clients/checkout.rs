@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use crate::clients::git::GitError;
 use crate::names::{Branch, CommitId, GitPath};
 
-pub use compare::{Differences, POINTER};
+pub use compare::Differences;
 pub use directory::{Directory, Nested, OnDisk};
 use directory::{Parents, failed_to};
 pub use files::Files;

@@ -7,11 +7,12 @@
 //! - `remote`: what is asked of the server; `login`: the credentials for it; `tunnel`: a way to it through a proxy.
 //! - `read`: what the local objects say.
 //! - `lay_out`: files and clones on disk.
-//! - `submodules`: where they are.
+//! - `submodules` and `lfs`: where they are.
 //! - `error` and `words`: what went wrong, and how git says it.
 
 mod error;
 mod lay_out;
+mod lfs;
 mod login;
 mod read;
 mod remote;

@@ -4,6 +4,7 @@ pub mod checkout;
 pub mod context;
 pub mod engine;
 pub mod git;
+pub mod lfs;
 pub mod process;
 pub mod registry;
 pub mod rootfs;

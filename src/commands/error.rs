@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::clients::git::GitError;
+use crate::clients::lfs::LfsError;
 use crate::decide::tags::{Release, TagError};
 use crate::names::{BadName, Branch, CommitId, Digest, GitPath, GitRepository, InputsId, Repository, Tag};
 
@@ -57,6 +58,15 @@ pub enum StepError {
         missing: Vec<GitPath>,
         /// Files that the build would read and git does not have.
         unknown: Vec<GitPath>,
+    },
+    /// Files of Git LFS cannot be had.
+    #[error("the build reads files of git-lfs that cannot be had: {}", paths(files.iter()))]
+    Lfs {
+        /// The files.
+        files: Vec<GitPath>,
+        /// Why.
+        #[source]
+        source: Box<LfsError>,
     },
     /// LFS pointers lie where their content should be.
     #[error("the build would read git-lfs pointers in place of files: {}", paths(files.iter()))]
@@ -310,6 +320,7 @@ impl StepError {
             Self::NotAsCommitted { .. } => {
                 "commit the change, or set `source.only_built: true`: then the content of the files as they lie is what the version stands for".to_owned()
             }
+            Self::Lfs { source, .. } => return source.hint(),
             Self::LfsPointers { .. } => {
                 "get the repository with git-lfs (not `disable_git_lfs: true`) and name that artifact in `params.source`".to_owned()
             }

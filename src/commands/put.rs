@@ -3,6 +3,7 @@
 mod beyond;
 mod build;
 mod given;
+mod lfs;
 mod subject;
 mod submodules;
 mod tags;

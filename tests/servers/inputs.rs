@@ -4,6 +4,7 @@
 
 mod checkouts;
 mod images;
+mod lfs;
 mod params;
 mod submodules;
 mod versions;

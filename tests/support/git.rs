@@ -106,6 +106,11 @@ auth.require = ("" => ("method" => "basic", "realm" => "test", "require" => "val
         format!("{scheme}://127.0.0.1:{}/{name}.git", self.port)
     }
 
+    /// Its host and port.
+    pub fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
     /// The directory that holds the repositories.
     pub fn repositories(&self) -> PathBuf {
         self.directory.path().join("repositories")
@@ -382,7 +387,8 @@ impl SshServer {
         let config = format!(
             "ListenAddress 127.0.0.1:{port}\nHostKey {root}/host_key\nAuthorizedKeysFile {root}/user_key.pub\n\
              PidFile none\nStrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\n\
-             KbdInteractiveAuthentication no\nPrintMotd no\nAcceptEnv GIT_PROTOCOL\nLogLevel VERBOSE\n",
+             KbdInteractiveAuthentication no\nPrintMotd no\nAcceptEnv GIT_PROTOCOL\nLogLevel VERBOSE\n\
+             SetEnv PATH={root}/bin:/usr/local/bin:/usr/bin:/bin\n",
             root = path.display()
         );
         let file = path.join("config");
@@ -409,6 +415,17 @@ impl SshServer {
     /// The private key's file.
     pub fn private_key_file(&self) -> PathBuf {
         self.directory.path().join("user_key")
+    }
+
+    /// Gives the server a program that clients may run.
+    #[track_caller]
+    pub fn program(&self, name: &str, script: &str) {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = self.directory.path().join("bin");
+        std::fs::create_dir_all(&directory).expect("a directory can be made");
+        let path = directory.join(name);
+        std::fs::write(&path, script).expect("a file can be written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("its mode can change");
     }
 
     /// The server's public key, as a line of a `known_hosts` file.

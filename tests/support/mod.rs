@@ -7,6 +7,7 @@
 //! - [`registry`]: `docker-registry`, plain or with passwords, tokens or TLS; [`tokens`], [`certificates`]: what those need;
 //! - [`git`]: repositories, their history and checkouts; git over HTTP and over SSH;
 //! - [`engine`]: Docker's engines and BuildKit; [`image`]: a base image made of busybox;
+//! - [`lfs`]: a server of Git LFS before a git server;
 //! - [`program`]: our programs, run as Concourse runs them; [`container`]: in a container like its own;
 //! - [`resource_image`]: the image of the resource type, built of the programs under test;
 //! - [`proxy`]: stands between a program and a server, so that something can happen at any request;
@@ -22,6 +23,7 @@ pub mod engine;
 pub mod git;
 pub mod http;
 pub mod image;
+pub mod lfs;
 pub mod program;
 pub mod proxy;
 pub mod registry;

@@ -7,16 +7,9 @@ use sha2::{Digest as _, Sha256};
 use super::directory::{Hashed, OnDisk, Parents, failed_to, open_file};
 use super::{Checkout, CheckoutError};
 use crate::clients::git::{Attributes, Git, GitError, Setting, blob_id};
+use crate::clients::lfs::{POINTER, POINTER_BYTES, Pointer};
 use crate::decide::inputs::{Entry, Mode, Tree};
-use crate::names::{GitPath, ObjectId};
-
-/// The first line of a file that stands for another one in Git LFS.
-///
-/// Fact: git-lfs, docs/spec.md, "The Pointer".
-pub const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/v1\n";
-
-/// A pointer is never longer. Fact: git-lfs, docs/spec.md: "less than 1024 bytes".
-const POINTER_BYTES: u64 = 1024;
+use crate::names::{Digest, GitPath, ObjectId};
 
 /// The most that is read of one file to compare it without its line ends; a larger one counts as modified.
 const TEXT_BYTES: u64 = 64 * 1024 * 1024;
@@ -30,7 +23,7 @@ pub struct Differences {
     pub missing: Vec<GitPath>,
     /// On disk, not in the commit: untracked or ignored.
     pub untracked: Vec<GitPath>,
-    /// A pointer of Git LFS in place of its content: as the commit has it, but the image would be made of pointers.
+    /// A pointer of Git LFS in place of its content: as the commit has it, and no difference.
     pub pointers: Vec<GitPath>,
 }
 
@@ -109,13 +102,13 @@ impl Checkout {
             let Some((entry, found)) = same_kind.get(&path) else { continue };
             let of_path = attributes.get(&path).cloned().unwrap_or_default();
             if has_id(&path, entry) {
-                if is_lfs(&of_path) {
+                if of_path.is_lfs() {
                     differences.pointers.push(path);
                 }
                 continue;
             }
             let is_same = match pointers.get(&entry.id).and_then(|content| Pointer::read(content)) {
-                Some(pointer) if is_lfs(&of_path) => {
+                Some(pointer) if of_path.is_lfs() => {
                     pointer.size_bytes == found.size_bytes && self.sha256(&path)? == pointer.sha256
                 }
                 _ => self.is_same_text(&path, found, &of_path, entry.id)?,
@@ -139,7 +132,7 @@ impl Checkout {
     ) -> Result<BTreeMap<ObjectId, Vec<u8>>, CheckoutError> {
         let ids: Vec<ObjectId> = suspects
             .iter()
-            .filter(|path| attributes.get(*path).is_some_and(is_lfs))
+            .filter(|path| attributes.get(*path).is_some_and(Attributes::is_lfs))
             .filter_map(|path| entries.get(path).map(|(entry, _)| (path, entry.id)))
             .filter(|(path, id)| hashes.get(*path).is_none_or(|hashed| hashed.id != *id))
             .map(|(_, id)| id)
@@ -180,14 +173,14 @@ impl Checkout {
         Ok(normalised(content, attributes).is_some_and(|content| blob_id(&content) == id))
     }
 
-    fn sha256(&self, path: &GitPath) -> Result<[u8; 32], CheckoutError> {
+    fn sha256(&self, path: &GitPath) -> Result<Digest, CheckoutError> {
         let path = self.root().join(path.to_os_path());
         let mut hash = Sha256::new();
         let mut file = open_file(&path)?.0;
         let mut buffer = vec![0; 64 * 1024];
         loop {
             match std::io::Read::read(&mut file, &mut buffer).map_err(failed_to("read", &path))? {
-                0 => return Ok(hash.finalize().into()),
+                0 => return Ok(Digest::from_bytes(hash.finalize().into())),
                 read => hash.update(&buffer[..read]),
             }
         }
@@ -197,26 +190,6 @@ impl Checkout {
 /// Whether a file may be a pointer of Git LFS, by its size and its beginning.
 pub(super) fn may_be_pointer(size_bytes: u64, beginning: &[u8]) -> bool {
     size_bytes < POINTER_BYTES && beginning.starts_with(POINTER)
-}
-
-fn is_lfs(attributes: &Attributes) -> bool {
-    attributes.filter == Setting::Value("lfs".to_owned())
-}
-
-/// A file that stands for another one in Git LFS.
-struct Pointer {
-    sha256: [u8; 32],
-    size_bytes: u64,
-}
-
-impl Pointer {
-    fn read(content: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(content.strip_prefix(POINTER)?).ok()?;
-        let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
-        let mut sha256 = [0; 32];
-        hex::decode_to_slice(value("oid")?.strip_prefix("sha256:")?, &mut sha256).ok()?;
-        Some(Self { sha256, size_bytes: value("size")?.parse().ok()? })
-    }
 }
 
 /// The content as git would store it, when the attributes ask for another one than lies on disk. `None`: they do not.

@@ -296,7 +296,7 @@ fn fingerprint(line: &str) -> Option<(&str, String)> {
 }
 
 /// A word for the shell that git starts ssh with.
-fn quoted(word: &str) -> String {
+pub(super) fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 

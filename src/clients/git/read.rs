@@ -61,6 +61,13 @@ pub struct Attributes {
     pub encoding: Setting,
 }
 
+impl Attributes {
+    /// Whether the file is kept by Git LFS.
+    pub fn is_lfs(&self) -> bool {
+        self.filter == Setting::Value("lfs".to_owned())
+    }
+}
+
 impl Git {
     /// Whether a commit is in our repository, or in what it borrows.
     ///

@@ -1,10 +1,10 @@
 //! Builds the image, and brings it to the registry under its content tag.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::clients::checkout::{self, Directory, Files};
+use crate::clients::checkout::{Directory, Files};
 use crate::clients::context::{Context, ContextEntry, ContextKind, Share};
 use crate::clients::engine::embedded::SCRATCH;
 use crate::clients::engine::{Build, Built, CacheReferences, EmbeddedSettings, Engine, EngineError, Refusal};
@@ -13,7 +13,7 @@ use crate::clients::registry::{At, Image};
 use crate::commands::facts::labels;
 use crate::commands::put::subject::Described;
 use crate::commands::put::submodules::{self, Missing};
-use crate::commands::put::{Put, given};
+use crate::commands::put::{Put, given, lfs};
 use crate::commands::{Rule, StepError, image};
 use crate::concourse::Edge;
 use crate::decide::inputs::{Mode, Recipe, Tree, modes};
@@ -66,11 +66,11 @@ async fn build_with(
     work: &Path,
 ) -> Result<Image, Error> {
     let recipe = &put.subject.recipe;
-    let (files, inside) = lay_out(put, work).await?;
-    let context = context(put, &files, &inside, &recipe.context)?;
+    let laid_out = lay_out(put, work).await?;
+    let context = context(put, &laid_out, &recipe.context)?;
     let selection = &put.subject.made_of.selection;
     let read = |path: &GitPath| {
-        let path = files.on_disk(path);
+        let path = laid_out.on_disk(path);
         std::fs::read(&path).map_err(|source| StepError::File { what: "read", path, source })
     };
     let dockerfile = read(&selection.dockerfile)?;
@@ -82,7 +82,7 @@ async fn build_with(
             "warning: build arg {name} looks like a secret, and everybody who has the image can read it; give it in `source.build.secrets`"
         ));
     }
-    let (given, _agents) = given::given(put, edge, (&files, &inside), work).await?;
+    let (given, _agents) = given::given(put, edge, &laid_out, work).await?;
     let cache = cache(put, engine).await?;
     let registry = put.registry.repository();
     let credentials = put.source.logins();
@@ -197,8 +197,23 @@ fn in_the_users_words(recipe: &Recipe, error: EngineError) -> Error {
     StepError::BeyondInputs { path: recipe.context.join(path.as_bytes()), more, rule }.into()
 }
 
+/// All files that count, on disk.
+pub(super) struct LaidOut {
+    files: Files,
+    /// The paths in submodules, as their commits have them.
+    inside: Tree,
+    /// Where the files are for which pointers of Git LFS lie.
+    elsewhere: BTreeMap<GitPath, PathBuf>,
+}
+
+impl LaidOut {
+    fn on_disk(&self, path: &GitPath) -> PathBuf {
+        self.elsewhere.get(path).cloned().unwrap_or_else(|| self.files.on_disk(path))
+    }
+}
+
 /// All files that count, with the paths in submodules: those of the checkout as they lie, the others laid out.
-async fn lay_out(put: &Put<'_>, work: &Path) -> Result<(Files, Tree), Error> {
+async fn lay_out(put: &Put<'_>, work: &Path) -> Result<LaidOut, Error> {
     let subject = put.subject;
     let made_of = &subject.made_of;
     let make = |name: &str| {
@@ -216,6 +231,7 @@ async fn lay_out(put: &Put<'_>, work: &Path) -> Result<(Files, Tree), Error> {
         }
     };
     let mut inside = Tree::new();
+    let mut repositories = Vec::new();
     if subject.described == Described::ByGit {
         let reader = submodules::Reader {
             source: &put.source.git,
@@ -227,22 +243,36 @@ async fn lay_out(put: &Put<'_>, work: &Path) -> Result<(Files, Tree), Error> {
         let found = reader.read(put.git, &made_of.tree, subject.checkout.as_ref()).await?;
         found.places.into_iter().for_each(|(at, directory)| files.place(at, directory));
         inside = found.tree;
+        repositories = found.repositories;
     }
-    let counted = made_of.selection.files.keys().chain(inside.keys());
-    let pointers: Vec<GitPath> = counted.filter(|path| is_pointer(&files.on_disk(path))).cloned().collect();
-    if pointers.is_empty() { Ok((files, inside)) } else { Err(StepError::LfsPointers { files: pointers }.into()) }
-}
-
-fn is_pointer(path: &Path) -> bool {
-    use std::io::Read as _;
-    let mut start = [0; checkout::POINTER.len()];
-    path.symlink_metadata().is_ok_and(|metadata| metadata.is_file())
-        && std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok()
-        && start == checkout::POINTER
+    let store = make("lfs")?;
+    let no_path = GitPath::new("");
+    let own = lfs::Repository { at: &no_path, git: put.git, commit: subject.commit, source: &put.source.git };
+    let further = repositories.iter().map(|submodule| lfs::Repository {
+        at: &submodule.at,
+        git: &submodule.git,
+        commit: submodule.commit,
+        source: &submodule.source,
+    });
+    let repositories: Vec<lfs::Repository<'_>> = std::iter::once(own).chain(further).collect();
+    let selector = &made_of.selection.selector;
+    let counted = inside.keys().filter(|path| selector.counts(path).is_some()).chain(made_of.selection.files.keys());
+    let mut of_repository: BTreeMap<&GitPath, Vec<&GitPath>> = BTreeMap::new();
+    for path in counted.filter(|path| path.parts().next().is_some_and(|first| first != b"..")) {
+        let innermost = repositories.iter().map(|one| one.at).filter(|at| path.is_within(at)).max();
+        of_repository.entry(innermost.unwrap_or(&no_path)).or_default().push(path);
+    }
+    let mut elsewhere = BTreeMap::new();
+    for repository in repositories {
+        let counted = of_repository.remove(repository.at).unwrap_or_default();
+        elsewhere.extend(lfs::fetch(repository, counted, &files, &store, put.say).await?);
+    }
+    Ok(LaidOut { files, inside, elsewhere })
 }
 
 /// Everything below a context: what counts is served, of the rest only the paths are known.
-pub(super) fn context(put: &Put<'_>, files: &Files, inside: &Tree, directory: &GitPath) -> Result<Context, Error> {
+pub(super) fn context(put: &Put<'_>, laid_out: &LaidOut, directory: &GitPath) -> Result<Context, Error> {
+    let LaidOut { files, inside, elsewhere: _ } = laid_out;
     let made_of = &put.subject.made_of;
     let mut paths: BTreeMap<GitPath, Mode> = match &put.subject.files {
         Some(_) => files.list()?,
@@ -257,7 +287,7 @@ pub(super) fn context(put: &Put<'_>, files: &Files, inside: &Tree, directory: &G
     let mut entries = Vec::new();
     for (path, mode) in paths {
         let Some(relative) = path.relative_to(directory) else { continue };
-        let on_disk = files.on_disk(&path);
+        let on_disk = laid_out.on_disk(&path);
         let share = if counts(&path) { Share::Counted } else { Share::Beyond };
         let kind = match (share, mode) {
             (Share::Counted, Mode::File | Mode::Executable) => {

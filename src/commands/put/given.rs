@@ -4,24 +4,18 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::clients::checkout::Files;
 use crate::clients::engine::{Given, NamedContext};
 use crate::clients::ssh_agent::Agent;
 use crate::commands::StepError;
-use crate::commands::put::{Put, artifact_path, build};
+use crate::commands::put::build::{self, LaidOut};
+use crate::commands::put::{Put, artifact_path};
 use crate::concourse::Edge;
-use crate::decide::inputs::Tree;
 use crate::error::Error;
 use crate::names::Secret;
 use crate::request::{ContextSource, SecretSource, SshKey};
 
 /// What the build is given, and the agents that must live as long as it.
-pub async fn given(
-    put: &Put<'_>,
-    edge: &Edge,
-    files: (&Files, &Tree),
-    work: &Path,
-) -> Result<(Given, Vec<Agent>), Error> {
+pub async fn given(put: &Put<'_>, edge: &Edge, files: &LaidOut, work: &Path) -> Result<(Given, Vec<Agent>), Error> {
     let (options, artifacts) = (&put.source.build.options, edge.directory()?);
     let mut given = Given { proxies: edge.programs.proxies(), ..Given::default() };
     for (id, source) in &options.secrets {
@@ -46,14 +40,14 @@ pub async fn given(
     Ok((given, agents))
 }
 
-fn contexts(put: &Put<'_>, (files, inside): (&Files, &Tree)) -> Result<BTreeMap<String, NamedContext>, Error> {
+fn contexts(put: &Put<'_>, files: &LaidOut) -> Result<BTreeMap<String, NamedContext>, Error> {
     let mut contexts = BTreeMap::new();
     for (name, source) in &put.source.build.options.contexts {
         let context = match source {
             ContextSource::Image(reference) => NamedContext::Fetched(format!("docker-image://{reference}")),
             ContextSource::Git { url, commit } => NamedContext::Fetched(format!("{url}#{commit}")),
             ContextSource::Directory(directory) => {
-                NamedContext::Files(Arc::new(build::context(put, files, inside, directory)?))
+                NamedContext::Files(Arc::new(build::context(put, files, directory)?))
             }
         };
         contexts.insert(name.clone(), context);

@@ -11,6 +11,7 @@ use crate::commands::history::{FIRST_DEPTH, History};
 use crate::commands::inputs::{self, MadeOf};
 use crate::commands::put::artifact_directory;
 use crate::commands::put::beyond::Beyond;
+use crate::commands::put::lfs::is_pointer;
 use crate::commands::put::submodules::{self, Missing};
 use crate::concourse::Version;
 use crate::decide::inputs::{Asked, Entry, Mode, Recipe, Selection, Tree, digest, select};
@@ -264,9 +265,6 @@ async fn of_checkout(
         differences.add(&GitPath::new(""), inside.differences);
         inside.places.into_iter().for_each(|(at, directory)| files.place(at, directory));
     }
-    if !differences.pointers.is_empty() {
-        return Err(StepError::LfsPointers { files: differences.pointers }.into());
-    }
     // Without differences both selections are the same.
     if let (Some((selection, id)), true) = (by_git, differences.is_clean()) {
         return Ok(Laid { made_of: MadeOf { tree, selection, id }, described: Described::ByGit, files });
@@ -298,11 +296,6 @@ async fn of_params(beyond: &Beyond, git: &Git, checkout: &Checkout, say: &Say) -
     }
     let tree = git.tree(checkout.head()).await?;
     let made_of = as_it_lies(recipe, &files, &tree).await?;
-    let counted = made_of.selection.files.keys().filter(|path| tree.contains_key(path)).cloned().collect();
-    let differences = checkout.compare(git, &tree, &counted).await?;
-    if !differences.pointers.is_empty() {
-        return Err(StepError::LfsPointers { files: differences.pointers }.into());
-    }
     say.line("git: `only_built` is set: the version stands for the files as they lie, and for what the params add");
     Ok(Laid { made_of, described: Described::ByContent, files })
 }
@@ -319,6 +312,15 @@ async fn as_it_lies(recipe: &Recipe, files: &Files, tree: &Tree) -> Result<MadeO
     let lacked: Vec<GitPath> = tree.iter().filter(is_lacked).map(|(path, _)| path.clone()).collect();
     if !lacked.is_empty() {
         return Err(StepError::Submodules { files: lacked }.into());
+    }
+    // Whose attributes say which files of it are kept by git-lfs is not asked for what lies in it by chance.
+    let links: Vec<&GitPath> =
+        tree.iter().filter(|(_, entry)| entry.mode == Mode::Submodule).map(|(path, _)| path).collect();
+    let is_inside = |path: &&GitPath| links.iter().any(|link| path.is_within(link));
+    let pointers: Vec<GitPath> =
+        selection.files.keys().filter(is_inside).filter(|path| is_pointer(&files.on_disk(path))).cloned().collect();
+    if !pointers.is_empty() {
+        return Err(StepError::LfsPointers { files: pointers }.into());
     }
     let hashes = files.hash(selection.files.keys().cloned()).await?;
     let entries =

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::clients::checkout::{Checkout, Differences, Directory};
 use crate::clients::git::{Git, GitError, Modules};
@@ -24,6 +25,20 @@ pub struct Submodules {
     pub differences: Differences,
     /// Those that lie nowhere.
     pub missing: Vec<GitPath>,
+    /// Those that lie somewhere, an inner one after the one that it is in.
+    pub repositories: Vec<Repository>,
+}
+
+/// A submodule that lies somewhere.
+pub struct Repository {
+    /// Where it lies in the whole.
+    pub at: GitPath,
+    /// Its objects.
+    pub git: Arc<Git>,
+    /// Its commit.
+    pub commit: CommitId,
+    /// Who asks for it.
+    pub source: GitSource,
 }
 
 /// What is done with a submodule that lies nowhere.
@@ -51,7 +66,7 @@ pub struct Reader<'a> {
 
 /// A repository whose submodules are read.
 struct Level {
-    git: Option<Git>,
+    git: Option<Arc<Git>>,
     uri: GitUrl,
     /// Where it lies in the whole.
     at: GitPath,
@@ -88,7 +103,7 @@ impl Reader<'_> {
             if links.is_empty() {
                 continue;
             }
-            let own = level.git.as_ref().unwrap_or(git);
+            let own = level.git.as_deref().unwrap_or(git);
             let modules = own.modules(&level.tree).await.map_err(|error| not_had(&level.at, error))?;
             for (path, commit) in links {
                 let inside = match &level.checkout {
@@ -167,7 +182,9 @@ impl Reader<'_> {
             }
         };
         found.tree.extend(tree.iter().map(|(path, entry)| (at.join(path.as_bytes()), *entry)));
-        Ok(Level { git: Some(git), uri: source.uri, at, tree, checkout: inside })
+        let (git, uri) = (Arc::new(git), source.uri.clone());
+        found.repositories.push(Repository { at: at.clone(), git: git.clone(), commit, source });
+        Ok(Level { git: Some(git), uri, at, tree, checkout: inside })
     }
 }
 

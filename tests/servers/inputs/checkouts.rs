@@ -139,7 +139,7 @@ fn line_ends_are_those_of_the_attributes_whoever_lays_the_files_out() {
 }
 
 #[test]
-fn pointers_of_git_lfs_are_refused_by_name() {
+fn pointers_of_git_lfs_whose_server_has_none_are_named() {
     let pointer = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 3\n", "ab".repeat(32));
     let project = project(
         "inputs-lfs",
@@ -149,8 +149,12 @@ fn pointers_of_git_lfs_are_refused_by_name() {
             file("src/b", "b"),
         ],
     );
-    let expected = "error: the build would read git-lfs pointers in place of files: src/a.bin\n\
-                    hint: get the repository with git-lfs (not `disable_git_lfs: true`) and name that artifact in `params.source`";
+    let uri = project.git.uri();
+    let expected = format!(
+        "error: the build reads files of git-lfs that cannot be had: src/a.bin\n\
+         cause: the LFS server of 127.0.0.1/inputs-lfs answered POST {uri}/info/lfs/objects/batch with 404\n\
+         hint: the server has no LFS at this place: get the repository with git-lfs and name that artifact in `params.source`"
+    );
     assert_eq!(error(&project.put(&project.source, "master")), expected);
     assert_eq!(error(&put(&project.source, temporary().path(), json!({}))), expected);
 }

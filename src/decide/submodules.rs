@@ -13,7 +13,8 @@ use crate::request::{Credentials, GitSource, SubmoduleCredentials};
 /// The address is none that git may use here, or leads above the server's root.
 pub fn source_of(source: &GitSource, within: &GitUrl, written: &str) -> Result<GitSource, BadName> {
     let (uri, password) = GitUrl::parse(&resolve(within, written)?)?;
-    let is_same_server = server(uri.as_str()) == server(source.uri.as_str());
+    // Over plain http, everybody on the way would see what goes to an https server otherwise.
+    let is_same_server = server(uri.as_str()) == server(source.uri.as_str()) && uri.scheme() == source.uri.scheme();
     let mut of_submodule = GitSource {
         branch: None,
         credentials: None,
@@ -41,7 +42,7 @@ pub fn source_of(source: &GitSource, within: &GitUrl, written: &str) -> Result<G
                 (Some(user), Some(password)) => Some(Credentials { username: user.to_owned(), password }),
                 _ => None,
             };
-            let own = source.credentials.clone().filter(|_| is_same_server && uri.scheme() == source.uri.scheme());
+            let own = source.credentials.clone().filter(|_| is_same_server);
             of_submodule.credentials = given.or(in_address).or(own);
         }
         GitScheme::Ssh => {
@@ -157,7 +158,7 @@ mod tests {
         for (written, password, settings) in [
             ("../lib.git", Some("own"), 2),
             ("https://GIT.example.com:8443/x", Some("own"), 2),
-            ("http://git.example.com:8443/x", None, 2),
+            ("http://git.example.com:8443/x", None, 1),
             ("https://git.example.com/x", None, 1),
             ("https://git.example.com.evil.example:8443/x", None, 1),
             ("https://other.example/x", Some("other"), 1),

@@ -32,13 +32,14 @@ impl Files {
     ///
     /// A directory cannot be read.
     pub fn list(&self) -> Result<BTreeMap<GitPath, Mode>, CheckoutError> {
-        let mut all = BTreeMap::new();
         let root = GitPath::new("");
+        let place = |path: &GitPath| self.others.keys().rev().find(|at| path.is_within(at)).unwrap_or(&root);
+        let mut all = BTreeMap::new();
         for (at, directory) in [(&root, &self.root)].into_iter().chain(&self.others) {
             for (path, file) in directory.list()? {
                 let path = at.join(path.as_bytes());
                 if let Some(mode) = file.mode
-                    && self.of(&path).0 == *at
+                    && place(&path) == at
                 {
                     all.insert(path, mode);
                 }

@@ -91,6 +91,9 @@ impl Reader<'_> {
     /// One cannot be fetched, or what lies in the checkout is no repository as git makes them.
     pub async fn read(&self, git: &Git, tree: &Tree, checkout: Option<&Checkout>) -> Result<Submodules, Error> {
         let mut found = Submodules::default();
+        if !tree.iter().any(|(path, entry)| is_submodule(entry) && self.selector.counts(path).is_some()) {
+            return Ok(found);
+        }
         let at = GitPath::new("");
         let uri = self.source.uri.clone();
         let mut waiting = vec![Level { git: None, uri, at, tree: tree.clone(), checkout: checkout.cloned() }];

@@ -180,6 +180,37 @@ fn a_checkout_that_counts_as_it_lies_and_lacks_a_submodule_is_refused() {
 }
 
 #[test]
+fn a_part_of_a_submodule_counts_through_its_commit() {
+    let Nested { project, lib, .. } = nested("submodules-part");
+    let part = |version: &Value| {
+        let found = got(&project, version);
+        assert_eq!(found.keys().collect::<Vec<_>>(), ["a.txt", "link", "run"]);
+    };
+    project.git.commit(
+        "master",
+        &[
+            file("Dockerfile", "FROM scratch\nCOPY vendor/lib/src /got/\n"),
+            file(".dockerignore", "*\n!vendor/lib/src\n"),
+        ],
+    );
+    let first = only(&project.check(None));
+    let ran = put(&project.source, temporary().path(), json!({}));
+    assert_eq!(ran.succeeds()["version"], first);
+    assert!(!ran.stderr.contains("vendor/lib/deep"), "the inner one is not needed:\n{}", ran.stderr);
+    part(&first);
+    let next = lib.commit("master", &[file("doc", "other")]);
+    project.git.commit("master", &[Change::Submodule("vendor/lib", &next)]);
+    let second = only(&project.check(None));
+    assert_ne!(second["inputs"], first["inputs"], "the commit is what counts");
+
+    let source = project.source_with(&[("/build/paths", json!(["vendor/lib/src"]))]);
+    let artifacts = project.checkout("master", Some(1));
+    let version = only(&crate::project::check(&source, None));
+    assert_eq!(put(&source, &artifacts, json!({"source": "repo"})).succeeds()["version"], version);
+    part(&version);
+}
+
+#[test]
 fn submodules_of_another_server_are_fetched_with_their_own_credentials() {
     let account = Account { username: "bob", password: "a submodule's password" };
     let other = GitServer::start(Options { account: Some(account), ..Options::default() });

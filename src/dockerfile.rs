@@ -8,6 +8,7 @@
 //! Dockerfile, which would win. The engine would then ask for a file that does not count, which ends the put.
 
 mod base;
+mod foreign;
 mod place;
 mod variables;
 
@@ -18,6 +19,7 @@ use parse_dockerfile::{AddInstruction, Command, CopyInstruction, Flag, Instructi
 use crate::names::GitPath;
 
 pub use base::base;
+pub use foreign::runs_programs;
 pub use place::excerpt;
 use variables::Scopes;
 

@@ -398,8 +398,23 @@ impl BuildSource {
 pub struct EngineSource {
     /// Where engines listen. Empty: a socket of the machine is looked for.
     pub hosts: Vec<EngineHost>,
+    /// Engines of their own for some platforms, such as `linux/arm64`.
+    pub platforms: BTreeMap<String, EngineHost>,
     /// How those at `tcp://` are known, and how they know us; `None`: without TLS.
     pub tls: Option<EngineTls>,
+    /// Who we are for those at `ssh://`.
+    pub ssh: EngineSsh,
+}
+
+/// Who we are for the hosts of engines at `ssh://`, and which of them are trusted.
+#[derive(Debug, Clone, Default)]
+pub struct EngineSsh {
+    /// The private key.
+    pub private_key: Option<Secret>,
+    /// What opens it.
+    pub passphrase: Option<Secret>,
+    /// The lines of a `known_hosts` file; given, the host's key must be one of them.
+    pub known_hosts: Option<String>,
 }
 
 /// The certificates for engines at `tcp://`: `source.engine.tls`. Each is PEM.
@@ -423,6 +438,21 @@ pub enum EngineHost {
         /// Port.
         port: u16,
     },
+    /// `ssh://user@host:port/path`.
+    Ssh(SshHost),
+}
+
+/// A socket on another host, reached by ssh.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SshHost {
+    /// The user; `None` is ssh's default.
+    pub user: Option<String>,
+    /// Host name or address.
+    pub host: String,
+    /// Port; `None` is ssh's own.
+    pub port: Option<u16>,
+    /// The engine's socket there.
+    pub socket: PathBuf,
 }
 
 /// Params of `in`.

@@ -8,4 +8,5 @@ pub mod lfs;
 pub mod process;
 pub mod registry;
 pub mod rootfs;
+pub mod ssh;
 pub mod ssh_agent;

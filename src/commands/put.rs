@@ -2,6 +2,7 @@
 
 mod beyond;
 mod build;
+mod builders;
 mod given;
 mod lfs;
 mod subject;

@@ -8,10 +8,10 @@ use serde_json::{Map, Value};
 
 use super::shape::{self, Key, Kind, ShapeError};
 use super::{
-    Aliases, Announce, BuildSource, CheckRequest, CiSkip, ClientCert, Credentials, EngineHost, EngineSource, EngineTls,
-    GetImage, GetParams, GetRequest, GetSource, GitConfig, GitSource, HttpsTunnel, Mirror, PutParams, PutRequest,
-    Rebuild, RegistrySource, RegistryTransport, RepositorySetting, Request, RequestError, Reuse, Source,
-    SubmoduleCredentials, Verify,
+    Aliases, Announce, BuildSource, CheckRequest, CiSkip, ClientCert, Credentials, EngineHost, EngineSource, EngineSsh,
+    EngineTls, GetImage, GetParams, GetRequest, GetSource, GitConfig, GitSource, HttpsTunnel, Mirror, PutParams,
+    PutRequest, Rebuild, RegistrySource, RegistryTransport, RepositorySetting, Request, RequestError, Reuse, Source,
+    SshHost, SubmoduleCredentials, Verify,
 };
 use super::{options, registries};
 use crate::concourse::Version;
@@ -99,6 +99,7 @@ impl Source {
             .chain(self.registry.client_certs.iter().map(|certificate| &certificate.key))
             .chain(keys)
             .chain(engine)
+            .chain([&self.engine.ssh.private_key, &self.engine.ssh.passphrase].into_iter().flatten())
             .chain(self.build.options.secrets())
             .chain(
                 self.git
@@ -575,13 +576,36 @@ fn engine(block: &Block) -> Result<EngineSource, RequestError> {
         Ok(EngineTls { ca: tls.text("ca"), client })
     });
     let tls = tls.transpose()?;
-    if tls.is_some() && !hosts.iter().any(|host| matches!(host, EngineHost::Tcp { .. })) {
+    let platform = |(platform, text): (String, String)| {
+        let host = engine_host(&format!("{}.{platform}", block.key("platforms")), &text)?;
+        Ok::<_, RequestError>((platform, host))
+    };
+    let platforms = block.text_map("platforms").into_iter().map(platform).collect::<Result<BTreeMap<_, _>, _>>()?;
+    let all = || hosts.iter().chain(platforms.values());
+    if tls.is_some() && !all().any(|host| matches!(host, EngineHost::Tcp { .. })) {
         return Err(RequestError::Contradiction {
             what: format!("`{}` is given, and no `{}` is tcp://", block.key("tls"), block.key("host")),
             hint: "TLS is for engines at tcp://host:port; leave it out for a socket".to_owned(),
         });
     }
-    Ok(EngineSource { hosts, tls })
+    let is_ssh = all().any(|host| matches!(host, EngineHost::Ssh(_)));
+    for name in ["private_key", "private_key_passphrase", "known_hosts"] {
+        if block.map.contains_key(name) && !is_ssh {
+            return Err(RequestError::Contradiction {
+                what: format!("`{}` is given, and no `{}` is ssh://", block.key(name), block.key("host")),
+                hint: "keys are for engines at ssh://user@host; leave it out for others".to_owned(),
+            });
+        }
+    }
+    if block.map.contains_key("private_key_passphrase") && !block.map.contains_key("private_key") {
+        return Err(block.half("private_key_passphrase", "private_key"));
+    }
+    let ssh = EngineSsh {
+        private_key: block.secret("private_key"),
+        passphrase: block.secret("private_key_passphrase"),
+        known_hosts: block.text("known_hosts"),
+    };
+    Ok(EngineSource { hosts, platforms, tls, ssh })
 }
 
 fn engine_host(key: &str, text: &str) -> Result<EngineHost, RequestError> {
@@ -598,19 +622,40 @@ fn engine_host(key: &str, text: &str) -> Result<EngineHost, RequestError> {
             refuse("has no absolute path behind unix://")
         };
     }
+    if text.starts_with("ssh://") {
+        return ssh_host(key, text).map(EngineHost::Ssh);
+    }
     let Some(rest) = text.strip_prefix("tcp://") else {
-        let later = text.starts_with("ssh://");
-        return refuse(if later {
-            "is ssh, which comes with a later release"
-        } else {
-            "is neither unix:///path nor tcp://host:port"
-        });
+        return refuse("is none of: unix:///path, tcp://host:port, ssh://user@host");
     };
     let (host, port) = rest.trim_end_matches('/').rsplit_once(':').unwrap_or((rest, ""));
     match port.parse() {
         Ok(port) if !host.is_empty() => Ok(EngineHost::Tcp { host: host.to_owned(), port }),
         _ => refuse("has no host and port behind tcp://"),
     }
+}
+
+fn ssh_host(key: &str, text: &str) -> Result<SshHost, RequestError> {
+    let refuse = |why: &str| RequestError::Value {
+        key: key.to_owned(),
+        source: BadName { what: "address", text: text.to_owned(), why: why.to_owned() },
+    };
+    let url = url::Url::parse(text).map_err(|_| refuse("is not of the form ssh://user@host:port/path"))?;
+    if url.password().is_some() {
+        // It is not shown again.
+        return Err(RequestError::Contradiction {
+            what: format!("`{key}` has a password, which ssh does not take from there"),
+            hint: "take the password out of the address, and give `source.engine.private_key`".to_owned(),
+        });
+    }
+    let host = url.host_str().filter(|host| !host.is_empty() && !host.starts_with('-'));
+    let host = host.ok_or_else(|| refuse("has no host behind ssh://"))?.trim_matches(['[', ']']).to_owned();
+    let socket = match url.path() {
+        "" | "/" => "/var/run/docker.sock",
+        path => path,
+    };
+    let user = Some(url.username()).filter(|user| !user.is_empty()).map(str::to_owned);
+    Ok(SshHost { user, host, port: url.port(), socket: socket.into() })
 }
 
 fn get_params(block: &Block) -> Result<GetParams, RequestError> {

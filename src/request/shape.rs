@@ -337,7 +337,14 @@ static BUILD_SSH: &[Key] = &[
 
 static BUILD_COMPRESSION: &[Key] = &[now("type", Kind::Text), now("level", Kind::Text)];
 
-static ENGINE: &[Key] = &[now("host", Kind::TextOrTexts), now("tls", Kind::Block(ENGINE_TLS))];
+static ENGINE: &[Key] = &[
+    now("host", Kind::TextOrTexts),
+    now("platforms", Kind::TextMap),
+    now("tls", Kind::Block(ENGINE_TLS)),
+    now("private_key", Kind::Secret),
+    now("private_key_passphrase", Kind::Secret),
+    now("known_hosts", Kind::Text),
+];
 
 static ENGINE_TLS: &[Key] = &[now("ca", Kind::Text), now("cert", Kind::Text), now("key", Kind::Secret)];
 
@@ -363,10 +370,7 @@ pub static PUT_PARAMS: &[Key] = &[
     now("args_file", Kind::Text),
     later("image", "pushing a finished image comes with a later release; use the registry-image resource"),
     later("tag_prefix", "say it in `source.registry.tag_prefix`"),
-    later("version", "put VERSION into the file that `source.build.details` names"),
-    later("bump_aliases", LATER),
     now("test", Kind::Text),
-    later("test", LATER),
     later("skip_download", "it belongs to the get after the put: write it in `get_params`, or use `no_get: true`"),
     later("build", "its name here is `source.build.context`, and the checkout is `params.source`"),
     later("dockerfile", IN_BUILD),

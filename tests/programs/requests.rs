@@ -499,9 +499,14 @@ fn check_refuses_what_it_cannot_serve_and_says_what_to_write() {
              hint: say which build it was in `params.labels` or `params.tags` of the put\n",
         ),
         (
-            with(&json!({"engine": {"host": "ssh://builder"}})),
-            "error: `source.engine.host` is not usable\n\
-             cause: address \"ssh://builder\" is ssh, which comes with a later release\n",
+            with(&json!({"engine": {"host": "ssh://ada:pass@builder"}})),
+            "error: `source.engine.host` has a password, which ssh does not take from there\n\
+             hint: take the password out of the address, and give `source.engine.private_key`\n",
+        ),
+        (
+            with(&json!({"engine": {"host": "tcp://builder:1", "known_hosts": "x"}})),
+            "error: `source.engine.known_hosts` is given, and no `source.engine.host` is ssh://\n\
+             hint: keys are for engines at ssh://user@host; leave it out for others\n",
         ),
         (
             with(&json!({"build": {"secrets": {"token": {"value": "x", "env": "Y"}}}})),
@@ -571,7 +576,7 @@ fn check_refuses_what_it_cannot_serve_and_says_what_to_write() {
         (
             with(&json!({"engine": {"host": "builder:1234"}})),
             "error: `source.engine.host` is not usable\n\
-             cause: address \"builder:1234\" is neither unix:///path nor tcp://host:port\n",
+             cause: address \"builder:1234\" is none of: unix:///path, tcp://host:port, ssh://user@host\n",
         ),
         (
             with(&json!({"engine": {"host": "tcp://builder"}})),

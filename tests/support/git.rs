@@ -404,7 +404,12 @@ impl SshServer {
 
     /// The address of a repository, as `source.uri` has it.
     pub fn uri(&self, name: &str) -> String {
-        format!("ssh://root@127.0.0.1:{}{}/{name}.git", self.port, self.repositories.display())
+        format!("ssh://{}{}/{name}.git", self.login(), self.repositories.display())
+    }
+
+    /// `user@host:port` of the one that it lets in.
+    pub fn login(&self) -> String {
+        format!("root@127.0.0.1:{}", self.port)
     }
 
     /// The private key that it lets in, as `source.private_key` has it.

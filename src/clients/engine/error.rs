@@ -32,6 +32,15 @@ pub enum EngineError {
     /// The engine inside the resource does not start, or fails in a way of its own.
     #[error(transparent)]
     Embedded(#[from] EmbeddedError),
+    /// ssh does not get to its host.
+    #[error("cannot log in to the engine's host at {address}")]
+    Login {
+        /// Its address.
+        address: String,
+        /// What ssh said.
+        #[source]
+        source: Cause,
+    },
     /// It does not answer, or not as an engine does.
     #[error("cannot reach the engine at {address}")]
     Unreachable {
@@ -58,6 +67,14 @@ pub enum EngineError {
         /// The key with its blocks, and its value where that matters.
         key: String,
         /// What the engine is.
+        engine: String,
+    },
+    /// The build runs programs that this engine cannot run.
+    #[error("no RUN can be run for {platform} by {engine}")]
+    Platform {
+        /// The platform.
+        platform: String,
+        /// What the engine is, and what it can run.
         engine: String,
     },
     /// The engine's own settings do not allow what the source allows.
@@ -274,6 +291,9 @@ impl EngineError {
             }
             Self::Certificate { .. } => "write the whole PEM text there, with its BEGIN and END lines",
             Self::Embedded(error) => return error.hint(),
+            Self::Login { .. } => {
+                "check `source.engine.host`, `private_key` and `known_hosts`: the user must be let in by this key, may forward sockets, and may use the engine's socket there"
+            }
             Self::Unreachable { .. } => {
                 "check `source.engine.host`: a BuildKit daemon or a Docker engine (20.10 or newer) must listen there, with TLS exactly when `source.engine.tls` is given, and the worker must be allowed to connect"
             }
@@ -282,6 +302,9 @@ impl EngineError {
             }
             Self::Unable { .. } => {
                 "a BuildKit daemon can, or a Docker engine with the containerd store: name one in `source.engine.host`, or leave the key out"
+            }
+            Self::Platform { .. } => {
+                "name an engine of that platform for it in `source.engine.platforms`, install emulators (qemu, binfmt_misc) on the engine's host, or run programs only in stages with `FROM --platform=$BUILDPLATFORM`"
             }
             Self::NotAllowed { .. } => {
                 "start the BuildKit daemon with --allow-insecure-entitlement and this name, and list it in `source.build.allow`"

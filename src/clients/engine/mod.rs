@@ -9,6 +9,7 @@
 pub mod embedded;
 mod error;
 mod filesync;
+mod forward;
 mod identity;
 mod progress;
 mod push;
@@ -44,7 +45,6 @@ use embedded::Embedded;
 use filesync::Files;
 use identity::{Exports, Identity, Leaves};
 use progress::Progress;
-use tls::Unusable;
 use transport::{Address, Dialer, Transport};
 use words::{Failed, innermost};
 
@@ -158,16 +158,11 @@ impl Engine {
             );
         }
         let name = |host: &EngineHost| Address(host.clone()).to_string();
-        let dialer = |host| match Dialer::new(Address(host), source.tls.as_ref()) {
-            Ok(dialer) => Ok(Arc::new(dialer)),
-            Err(Unusable { key, why }) => {
-                Err(EngineError::Certificate { key: format!("source.engine.tls.{key}"), source: why })
-            }
-        };
+        let meet = async |host| meet(host, inside, say).await;
         let mut first = None;
         for host in builders::in_order(hosts, name, image) {
             let shown = name(&host);
-            match identity::introduce(dialer(host)?).await {
+            match meet(host).await {
                 Ok((transport, identity)) => return Ok(Self { transport, identity, embedded: None }),
                 Err(error) if source.hosts.len() < 2 => return Err(error),
                 Err(error) => {
@@ -181,13 +176,23 @@ impl Engine {
             Some(error) => Err(error),
             None if Embedded::is_there(inside.environment) => {
                 let embedded = Embedded::start(inside).await?;
-                match identity::introduce(dialer(embedded.host())?).await {
+                match meet(embedded.host()).await {
                     Ok((transport, identity)) => Ok(Self { transport, identity, embedded: Some(embedded) }),
                     Err(error) => Err(embedded.explain(error).await),
                 }
             }
             None => Err(EngineError::NoEngine { sockets: SOCKETS, program: embedded::DAEMON }),
         }
+    }
+
+    /// Connects to the engine of this host.
+    ///
+    /// # Errors
+    ///
+    /// It does not answer.
+    pub async fn connect_to(host: EngineHost, inside: &EmbeddedSettings<'_>, say: &Say) -> Result<Self, EngineError> {
+        let (transport, identity) = meet(host, inside, say).await?;
+        Ok(Self { transport, identity, embedded: None })
     }
 
     /// What it is and where, such as `BuildKit 0.33.1 at tcp://builder:1234, for linux/amd64, snapshotter overlayfs`.
@@ -197,6 +202,21 @@ impl Engine {
             None => format!("at {}", self.address()),
         };
         format!("{} {place}{}", self.identity.name, self.identity.abilities())
+    }
+
+    /// Refuses platforms whose programs this engine cannot run, for a build that runs some.
+    ///
+    /// # Errors
+    ///
+    /// The first such platform.
+    pub fn can_run<'p>(&self, platforms: impl IntoIterator<Item = &'p String>) -> Result<(), EngineError> {
+        let known = &self.identity.platforms;
+        match platforms.into_iter().find(|platform| !known.contains(platform)) {
+            Some(platform) if !known.is_empty() => {
+                Err(EngineError::Platform { platform: platform.clone(), engine: self.describe() })
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// What would make it faster, when it is the one inside the resource and has to copy what others share.
@@ -329,6 +349,16 @@ impl Engine {
     fn lost(&self, reference: &str, source: Cause) -> EngineError {
         EngineError::Lost { address: self.address().to_string(), reference: reference.to_owned(), source }
     }
+}
+
+/// Reaches an engine, and finds out what it is.
+async fn meet(
+    host: EngineHost,
+    inside: &EmbeddedSettings<'_>,
+    say: &Say,
+) -> Result<(Transport, Identity), EngineError> {
+    let dialer = Dialer::new(Address(host), &inside.source.engine, inside.environment, say).await?;
+    identity::introduce(Arc::new(dialer)).await
 }
 
 /// Whether a status was made on our side, because the connection broke, and is no answer of the engine.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,8 +23,12 @@ use tokio_util::io::ReaderStream;
 use tonic::metadata::{MetadataKey, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 
+use super::error::EngineError;
+use super::forward::Forward;
 use super::tls::{self, Unusable};
-use crate::request::{EngineHost, EngineTls};
+use crate::clients::process::Environment;
+use crate::request::{EngineHost, EngineSource, EngineTls, SshHost};
+use crate::say::Say;
 
 /// How long a connection may take until it stands.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -51,6 +56,11 @@ impl fmt::Display for Address {
             EngineHost::Unix(path) => write!(f, "unix://{}", path.display()),
             EngineHost::Tcp { host, port } if host.contains(':') => write!(f, "tcp://[{host}]:{port}"),
             EngineHost::Tcp { host, port } => write!(f, "tcp://{host}:{port}"),
+            EngineHost::Ssh(SshHost { user, host, port, socket }) => {
+                let user = user.as_ref().map(|user| format!("{user}@")).unwrap_or_default();
+                let port = port.map(|port| format!(":{port}")).unwrap_or_default();
+                write!(f, "ssh://{user}{host}{port}{}", socket.display())
+            }
         }
     }
 }
@@ -69,7 +79,14 @@ pub(super) type Connection = Box<dyn Stream>;
 /// Makes connections to one engine.
 pub(super) struct Dialer {
     address: Address,
-    tls: Option<Tls>,
+    way: Way,
+}
+
+/// Where a connection is made to.
+enum Way {
+    Socket(PathBuf),
+    Port { host: String, port: u16, tls: Option<Tls> },
+    Forward(Forward),
 }
 
 /// How TLS is spoken, by what is spoken in it.
@@ -88,21 +105,37 @@ enum Speaks {
 }
 
 impl Dialer {
-    /// For an engine at this address; `tls` is for those at `tcp://`. Nothing is connected yet.
+    /// For an engine at this address. Only for one behind ssh anything is connected yet: the login.
     ///
     /// # Errors
     ///
-    /// A text of `tls` is no certificate or no key.
-    pub(super) fn new(address: Address, tls: Option<&EngineTls>) -> Result<Self, Unusable> {
-        let tls = match (&address.0, tls) {
-            (EngineHost::Tcp { .. }, Some(tls)) => Some(Tls {
+    /// A certificate or key cannot be used, or ssh cannot log in.
+    pub(super) async fn new(
+        address: Address,
+        source: &EngineSource,
+        environment: &Environment,
+        say: &Say,
+    ) -> Result<Self, EngineError> {
+        let way = match &address.0 {
+            EngineHost::Unix(socket) => Way::Socket(socket.clone()),
+            EngineHost::Tcp { host, port } => {
+                let settings = |protocol| move |tls: &EngineTls| tls::settings(tls, protocol);
+                let unusable = |Unusable { key, why }| EngineError::Certificate {
+                    key: format!("source.engine.tls.{key}"),
+                    source: why,
+                };
                 // An engine may choose what it speaks by what it is offered, so it is offered one.
-                grpc: tls::settings(tls, b"h2")?.into(),
-                http: tls::settings(tls, b"http/1.1")?.into(),
-            }),
-            (EngineHost::Tcp { .. } | EngineHost::Unix(_), _) => None,
+                let grpc = source.tls.as_ref().map(settings(b"h2")).transpose().map_err(unusable)?;
+                let http = source.tls.as_ref().map(settings(b"http/1.1")).transpose().map_err(unusable)?;
+                let tls = grpc.zip(http).map(|(grpc, http)| Tls { grpc: grpc.into(), http: http.into() });
+                Way::Port { host: host.clone(), port: *port, tls }
+            }
+            EngineHost::Ssh(host) => {
+                let unreachable = |source| EngineError::Login { address: address.to_string(), source };
+                Way::Forward(Forward::open(host, &source.ssh, environment, say).await.map_err(unreachable)?)
+            }
         };
-        Ok(Self { address, tls })
+        Ok(Self { address, way })
     }
 
     /// Where the engine is.
@@ -113,9 +146,10 @@ impl Dialer {
     /// Finds out why nothing can be reached here, if so.
     pub(super) async fn probe(&self) -> io::Result<()> {
         in_time(async {
-            match &self.address.0 {
-                EngineHost::Unix(socket) => UnixStream::connect(socket).await.map(drop),
-                EngineHost::Tcp { host, port } => tcp(host, *port).await.map(drop),
+            match &self.way {
+                Way::Socket(socket) => UnixStream::connect(socket).await.map(drop),
+                Way::Port { host, port, tls: _ } => tcp(host, *port).await.map(drop),
+                Way::Forward(forward) => UnixStream::connect(forward.socket()).await.map(drop),
             }
         })
         .await
@@ -123,10 +157,10 @@ impl Dialer {
 
     async fn dial(&self, speaks: Speaks) -> io::Result<Connection> {
         in_time(async {
-            Ok::<Connection, io::Error>(match (&self.address.0, &self.tls) {
-                (EngineHost::Unix(socket), _) => Box::new(UnixStream::connect(socket).await?),
-                (EngineHost::Tcp { host, port }, None) => Box::new(tcp(host, *port).await?),
-                (EngineHost::Tcp { host, port }, Some(tls)) => {
+            Ok::<Connection, io::Error>(match &self.way {
+                Way::Socket(socket) => Box::new(UnixStream::connect(socket).await?),
+                Way::Port { host, port, tls: None } => Box::new(tcp(host, *port).await?),
+                Way::Port { host, port, tls: Some(tls) } => {
                     let connector = match speaks {
                         Speaks::Grpc => &tls.grpc,
                         Speaks::Http => &tls.http,
@@ -134,6 +168,7 @@ impl Dialer {
                     let name = ServerName::try_from(host.clone()).map_err(io::Error::other)?;
                     Box::new(connector.connect(name, tcp(host, *port).await?).await?)
                 }
+                Way::Forward(forward) => Box::new(UnixStream::connect(forward.socket()).await?),
             })
         })
         .await

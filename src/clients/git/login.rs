@@ -7,19 +7,15 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-
-use base64::Engine as _;
-use sha2::{Digest as _, Sha256};
 
 use super::error::Login as Kind;
 use super::tunnel::Tunnel;
 use super::{GitError, failed_to, settings};
 use crate::clients::process::Said;
-use crate::names::{GitRepository, GitScheme, Secret};
+use crate::clients::ssh::{self, Keys, Ssh};
+use crate::names::{GitRepository, GitScheme};
 use crate::request::{GitConfig, GitSource, HttpsTunnel, Verify};
 use crate::say::Say;
 
@@ -36,9 +32,6 @@ const HELPER: &str = r#"!f() { test "$1" = get && printf 'username=%s\npassword=
 
 /// The same for the proxy.
 const PROXY_HELPER: &str = r#"!f() { test "$1" = get && printf 'username=%s\npassword=%s\n' "$GIT_IMAGE_PROXY_USERNAME" "$GIT_IMAGE_PROXY_PASSWORD"; }; f"#;
-
-/// What ssh asks for a passphrase.
-const ASKPASS: &str = "#!/bin/sh\nprintf '%s\\n' \"$GIT_IMAGE_PASSPHRASE\"\n";
 
 /// Variables for the commands that speak to the server.
 pub(super) struct Login {
@@ -102,7 +95,7 @@ impl Login {
     pub(super) fn say_accepted(&self, say: &Say) {
         let Ok(mut accepted) = self.accepted.lock() else { return };
         let Some(text) = accepted.as_ref().and_then(|path| fs::read_to_string(path).ok()) else { return };
-        for (host, fingerprint) in text.lines().filter_map(fingerprint) {
+        for (host, fingerprint) in text.lines().filter_map(ssh::fingerprint) {
             say.line(format_args!(
                 "ssh: the host key of {host} is {fingerprint}, accepted because source.git.known_hosts is not given"
             ));
@@ -160,66 +153,30 @@ impl Login {
         self.set("GIT_ALLOW_PROTOCOL", "ssh");
         // Said, so that git does not start ssh a second time to find out.
         self.set("GIT_SSH_VARIANT", "ssh");
-        let mut words = vec!["ssh".to_owned(), "-F".to_owned(), "/dev/null".to_owned()];
-        let mut option = |text: String| words.extend(["-o".to_owned(), text]);
-        for text in [
-            "IdentitiesOnly=yes",
-            "PasswordAuthentication=no",
-            "KbdInteractiveAuthentication=no",
-            "NumberOfPasswordPrompts=1",
-            "ConnectTimeout=30",
-            "ServerAliveInterval=15",
-            "ServerAliveCountMax=4",
-            "ForwardAgent=no",
-            "ControlMaster=no",
-            "HashKnownHosts=no",
-            "LogLevel=ERROR",
-            "GlobalKnownHostsFile=/dev/null",
-        ] {
-            option(text.to_owned());
-        }
+        let mut further = Vec::new();
         if let Some(proxy) = &source.https_tunnel {
             let tunnel = Tunnel::open(&source.uri, proxy).map_err(failed_to("open a port for", private))?;
-            tunnel.ssh_options().into_iter().for_each(&mut option);
+            further.extend(tunnel.ssh_options());
             self.tunnel = Some(tunnel);
         }
-        let known_hosts = private.join("known_hosts");
-        // Quoted for ssh, too, which takes several files here.
-        option(format!("UserKnownHostsFile=\"{}\"", known_hosts.display()));
-        if let Some(lines) = &source.known_hosts {
-            write_private(&known_hosts, lines.replace("\r\n", "\n").as_bytes(), 0o600)?;
-            option("StrictHostKeyChecking=yes".to_owned());
-        } else {
-            option("StrictHostKeyChecking=no".to_owned());
-            self.accepted = Mutex::new(Some(known_hosts));
+        let keys = Keys {
+            key: source.private_key.as_ref(),
+            passphrase: source.private_key_passphrase.as_ref(),
+            known_hosts: source.known_hosts.as_deref(),
+            user: source.private_key_user.as_deref(),
+        };
+        let Ssh { arguments, variables, accepted, locked_key } =
+            Ssh::prepare(keys, private, further).map_err(failed_to("write a key into", private))?;
+        if locked_key.is_some() && source.private_key_passphrase.is_none() {
+            let said = Said("it is encrypted, and there is no `source.git.private_key_passphrase`".to_owned());
+            return Err(GitError::Key { repository: source.uri.repository().clone(), said });
         }
-        // BatchMode would also keep ssh from asking for the passphrase.
-        let batch = if source.private_key_passphrase.is_some() { "no" } else { "yes" };
-        option(format!("BatchMode={batch}"));
-        if let Some(user) = &source.private_key_user {
-            option(format!("User={user}"));
-        }
-        if let Some(key) = &source.private_key {
+        if source.private_key.is_some() {
             self.kind = Kind::Key;
-            let path = private.join("key");
-            let key = repaired(key);
-            write_private(&path, key.open().as_bytes(), 0o600)?;
-            if is_locked(&key) {
-                if source.private_key_passphrase.is_none() {
-                    let said = Said("it is encrypted, and there is no `source.git.private_key_passphrase`".to_owned());
-                    return Err(GitError::Key { repository: source.uri.repository().clone(), said });
-                }
-                self.locked_key = Some(path.clone());
-            }
-            words.extend(["-i".to_owned(), path.display().to_string()]);
         }
-        if let Some(passphrase) = &source.private_key_passphrase {
-            let path = private.join("askpass");
-            write_private(&path, ASKPASS.as_bytes(), 0o700)?;
-            self.set("SSH_ASKPASS", path);
-            self.set("SSH_ASKPASS_REQUIRE", "force");
-            self.set("GIT_IMAGE_PASSPHRASE", passphrase.open());
-        }
+        (self.accepted, self.locked_key) = (Mutex::new(accepted), locked_key);
+        self.variables.extend(variables);
+        let words: Vec<String> = std::iter::once("ssh".to_owned()).chain(arguments).collect();
         let words: Vec<String> = words.iter().map(|word| quoted(word)).collect();
         self.set("GIT_SSH_COMMAND", words.join(" "));
         Ok(())
@@ -267,47 +224,19 @@ fn refuse_programs(setting: &GitConfig) -> Result<(), GitError> {
     }
 }
 
-/// A private key as ssh reads it: lines end in a line feed, the last one too.
-fn repaired(key: &Secret) -> Secret {
-    let lines: Vec<&str> = key.open().trim().lines().map(str::trim_end).collect();
-    Secret::new(lines.join("\n") + "\n")
-}
-
-/// Whether only a passphrase opens a private key.
-fn is_locked(key: &Secret) -> bool {
-    // OpenSSH's own form names the cipher after this word and a length; OpenSSL's forms say it in their text.
-    const MAGIC: &[u8] = b"openssh-key-v1\0\0\0\0\x04none";
-    let body: String = key.open().lines().filter(|line| !line.starts_with("-----")).collect();
-    if key.open().contains("BEGIN OPENSSH PRIVATE KEY") {
-        let body = base64::engine::general_purpose::STANDARD.decode(body);
-        body.is_ok_and(|body| body.starts_with(&MAGIC[..15]) && !body.starts_with(MAGIC))
-    } else {
-        key.open().contains("ENCRYPTED")
-    }
-}
-
-/// Host and fingerprint of a line of a `known_hosts` file.
-fn fingerprint(line: &str) -> Option<(&str, String)> {
-    let mut words = line.split_whitespace();
-    let (host, _, key) = (words.next()?, words.next()?, words.next()?);
-    let key = base64::engine::general_purpose::STANDARD.decode(key).ok()?;
-    let hash = base64::engine::general_purpose::STANDARD_NO_PAD.encode(Sha256::digest(key));
-    Some((host, format!("SHA256:{hash}")))
-}
-
 /// A word for the shell that git starts ssh with.
 pub(super) fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 fn write_private(path: &Path, bytes: &[u8], mode: u32) -> Result<(), GitError> {
-    let file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
-    file.and_then(|mut file| file.write_all(bytes)).map_err(failed_to("write", path))
+    ssh::write_private(path, bytes, mode).map_err(failed_to("write", path))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::names::Secret;
 
     #[test]
     fn settings_that_run_programs_are_refused_and_others_are_not() {
@@ -339,32 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_without_its_last_line_end_or_with_windows_line_ends_is_repaired() {
-        let key = Secret::new("\n-----BEGIN X-----\r\nabc\r\n-----END X-----");
-        assert_eq!(repaired(&key).open(), "-----BEGIN X-----\nabc\n-----END X-----\n");
-    }
-
-    #[test]
-    fn a_key_with_a_passphrase_is_told_from_one_without() {
-        let openssh = |content: &[u8]| {
-            let body = base64::engine::general_purpose::STANDARD.encode(content);
-            Secret::new(format!("-----BEGIN OPENSSH PRIVATE KEY-----\n{body}\n-----END OPENSSH PRIVATE KEY-----\n"))
-        };
-        assert!(!is_locked(&openssh(b"openssh-key-v1\0\0\0\0\x04none\0\0\0\x04none")));
-        assert!(is_locked(&openssh(b"openssh-key-v1\0\0\0\0\x0aaes256-ctr\0\0\0\x06bcrypt")));
-        assert!(is_locked(&Secret::new("-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n")));
-        assert!(!is_locked(&Secret::new("-----BEGIN RSA PRIVATE KEY-----\nabc\n")));
-    }
-
-    #[test]
     fn words_for_the_shell_keep_their_quotes() {
         assert_eq!(quoted("a'b c"), r"'a'\''b c'");
-    }
-
-    #[test]
-    fn a_fingerprint_is_written_as_ssh_writes_it() {
-        let line = "[127.0.0.1]:2222 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl";
-        let expected = ("[127.0.0.1]:2222", "SHA256:+DiY3wvvV6TuJJhbpZisF/zLDA0zPMSvHdkr4UvCOqU".to_owned());
-        assert_eq!(fingerprint(line), Some(expected));
     }
 }

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use crate::clients::checkout::{Directory, Files};
 use crate::clients::context::{Context, ContextEntry, ContextKind, Share};
-use crate::clients::engine::embedded::SCRATCH;
-use crate::clients::engine::{Build, Built, CacheReferences, EmbeddedSettings, Engine, EngineError, Refusal};
+use crate::clients::engine::{Build, Built, CacheReferences, EngineError, Refusal};
 use crate::clients::git::CommitFacts;
 use crate::clients::registry::{At, Image};
 use crate::commands::facts::labels;
+use crate::commands::put::builders::Builders;
 use crate::commands::put::subject::Described;
 use crate::commands::put::submodules::{self, Missing};
 use crate::commands::put::{Put, given, lfs};
@@ -32,58 +32,41 @@ pub async fn build(
     commit: &CommitFacts,
     work: &Path,
 ) -> Result<Image, Error> {
-    let engine = connect(put).await?;
-    let image = build_with(&engine, put, params, edge, commit, work).await;
-    engine.close();
+    let laid_out = lay_out(put, work).await?;
+    let path = laid_out.on_disk(&put.subject.made_of.selection.dockerfile);
+    let dockerfile = std::fs::read(&path).map_err(|source| StepError::File { what: "read", path, source })?;
+    let builders = Builders::connect(put, &dockerfile).await?;
+    let image = build_with(&builders, put, params, edge, commit, (&laid_out, &dockerfile, work)).await;
+    builders.close();
     image
 }
 
-/// Connects to the engine of the source, or of the machine, or starts the one inside the resource.
-async fn connect(put: &Put<'_>) -> Result<Engine, EngineError> {
-    let image = format!(
-        "{} {} {} {}",
-        put.registry.repository(),
-        put.recipe.dockerfile,
-        put.recipe.target.as_deref().unwrap_or_default(),
-        put.recipe.platforms.iter().map(String::as_str).collect::<Vec<_>>().join(",")
-    );
-    let inside = EmbeddedSettings { scratch: Path::new(SCRATCH), environment: put.programs, source: put.source };
-    let engine = Engine::connect(&inside, &image, put.say).await?;
-    put.say.line(format_args!("engine: {}", engine.describe()));
-    if let Some(advice) = engine.advice() {
-        put.say.line(advice);
-    }
-    Ok(engine)
-}
-
-/// Builds and pushes by this engine.
+/// Builds and pushes by these engines.
 async fn build_with(
-    engine: &Engine,
+    builders: &Builders,
     put: &Put<'_>,
     params: &PutParams,
     edge: &Edge,
     commit: &CommitFacts,
-    work: &Path,
+    (laid_out, dockerfile, work): (&LaidOut, &[u8], &Path),
 ) -> Result<Image, Error> {
     let recipe = &put.subject.recipe;
-    let laid_out = lay_out(put, work).await?;
-    let context = context(put, &laid_out, &recipe.context)?;
+    let context = context(put, laid_out, &recipe.context)?;
     let selection = &put.subject.made_of.selection;
     let read = |path: &GitPath| {
         let path = laid_out.on_disk(path);
         std::fs::read(&path).map_err(|source| StepError::File { what: "read", path, source })
     };
-    let dockerfile = read(&selection.dockerfile)?;
     let ignore_file = selection.ignore_file.as_ref().map(read).transpose()?;
-    let base = dockerfile::base(&dockerfile, &selection.args, recipe.target.as_deref());
+    let base = dockerfile::base(dockerfile, &selection.args, recipe.target.as_deref());
     let labels = labels(put, params, &edge.build, commit, base);
     for name in selection.args.keys().filter(|name| looks_secret(name)) {
         put.say.line(format_args!(
             "warning: build arg {name} looks like a secret, and everybody who has the image can read it; give it in `source.build.secrets`"
         ));
     }
-    let (given, _agents) = given::given(put, edge, &laid_out, work).await?;
-    let cache = cache(put, engine).await?;
+    let (given, _agents) = given::given(put, edge, laid_out, work).await?;
+    let cache = cache(put, builders).await?;
     let registry = put.registry.repository();
     let credentials = put.source.logins();
     let build = Build {
@@ -91,7 +74,7 @@ async fn build_with(
         registry: put.source.registry.transport,
         credentials: &credentials,
         context: Arc::new(context),
-        dockerfile: &dockerfile,
+        dockerfile,
         dockerfile_name: &file_name(&selection.dockerfile),
         dockerignore: ignore_file.as_deref(),
         target: recipe.target.as_deref(),
@@ -107,15 +90,15 @@ async fn build_with(
     if let Some(stage) = &params.test {
         put.say.line(format_args!("test: stage {stage} must build before anything is pushed"));
         let test = Build { target: Some(stage), cache: &CacheReferences::default(), ..build.clone() };
-        engine.test(&test, put.say).await.map_err(|error| in_the_users_words(&put.subject.recipe, error))?;
+        builders.test(put, &test).await.map_err(|error| in_the_users_words(&put.subject.recipe, error))?;
     }
-    match publish(put, params, engine, &build).await {
+    match publish(put, params, builders, &build).await {
         // Puts of one image share its name in the engine: one that was quicker, or dropped its image, took it away.
         Err(Error::Engine(EngineError::Push { why: Refusal::Gone, .. })) => {
             put.say.line(
                 "push: another put on this engine took the image's name away; once more, from the engine's cache",
             );
-            publish(put, params, engine, &build).await
+            publish(put, params, builders, &build).await
         }
         result => result,
     }
@@ -129,10 +112,10 @@ fn looks_secret(name: &str) -> bool {
 }
 
 /// Where the layers of this branch are kept: read from its own tag and that of the default branch, written to its own.
-async fn cache(put: &Put<'_>, engine: &Engine) -> Result<CacheReferences, Error> {
+async fn cache(put: &Put<'_>, builders: &Builders) -> Result<CacheReferences, Error> {
     let wanted = match put.source.build.options.cache {
         RegistryCache::Always => true,
-        RegistryCache::ForEmptyEngines => engine.begins_empty(),
+        RegistryCache::ForEmptyEngines => builders.begin_empty(),
         RegistryCache::Never => false,
     };
     if !wanted {
@@ -151,9 +134,12 @@ async fn cache(put: &Put<'_>, engine: &Engine) -> Result<CacheReferences, Error>
 }
 
 /// Builds and pushes once.
-async fn publish(put: &Put<'_>, params: &PutParams, engine: &Engine, build: &Build<'_>) -> Result<Image, Error> {
+async fn publish(put: &Put<'_>, params: &PutParams, builders: &Builders, build: &Build<'_>) -> Result<Image, Error> {
     let repository = put.registry.repository();
-    let built = engine.build(build, put.say).await.map_err(|error| in_the_users_words(&put.subject.recipe, error))?;
+    let built = builders.build(put, build).await.map_err(|error| match error {
+        Error::Engine(error) => in_the_users_words(&put.subject.recipe, error),
+        error => error,
+    })?;
     // Somebody else may have built the same inputs meanwhile: the content tag is written once.
     if params.rebuild == Rebuild::No
         && let Some(image) = image::of_inputs(put.registry, &put.content, put.version.inputs).await?

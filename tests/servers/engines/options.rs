@@ -70,6 +70,7 @@ fn what_only_an_engine_that_pushes_can_do_is_refused_by_the_others() {
     .enumerate()
     {
         let project = Project::new(Box::leak(format!("options-unable-{number}").into_boxed_str()));
+        project.git.commit("master", &[file("ci/image/Dockerfile", "FROM scratch\nCOPY tool.sh /\n")]);
         let mut source = project.source.clone();
         for (name, value) in build.as_object().expect("it is a block") {
             source["build"][name] = value.clone();
@@ -378,4 +379,35 @@ fn several_platforms_make_one_index() {
         .collect();
     assert_eq!(platforms, ["amd64", "arm64"]);
     assert_eq!(got(&project, &version)["a"], "amd");
+}
+
+#[test]
+fn platforms_with_engines_of_their_own_make_one_index() {
+    let mut project = Project::empty("options-builders");
+    let dockerfile = "FROM scratch\nARG TARGETARCH\nCOPY $TARGETARCH /got/\n";
+    project.git.commit("master", &[file("Dockerfile", dockerfile), file("amd64/a", "amd\n"), file("arm64/a", "arm\n")]);
+    project.source["build"] = json!({"platforms": ["linux/amd64", "linux/arm64"]});
+    let (own, other) = (engine::of(EngineKind::BuildKit).host(), engine::of(EngineKind::Docker28Containerd).host());
+    project.source["engine"] = json!({"host": own, "platforms": {"linux/arm64": other}});
+    let artifacts = project.checkout("master", Some(1));
+    let ran = Program::put(&artifacts).run(&json!({"source": project.source, "params": {"source": "repo"}}));
+    let version = ran.succeeds()["version"].clone();
+    let index: Value = servers().registry().image_manifest(project.name, "master-latest");
+    let platforms: Vec<String> =
+        index["manifests"].as_array().expect("it is an index").iter().map(|one| one["platform"].to_string()).collect();
+    assert_eq!(platforms, [r#"{"architecture":"amd64","os":"linux"}"#, r#"{"architecture":"arm64","os":"linux"}"#]);
+    assert_eq!(got(&project, &version)["a"], "amd");
+}
+
+#[test]
+fn a_platform_whose_programs_nobody_can_run_is_an_error_before_the_build() {
+    for kind in EngineKind::ALL {
+        let mut project = Project::empty(Box::leak(format!("options-foreign-{}", kind as u8).into_boxed_str()));
+        project.git.commit("master", &[file("Dockerfile", &format!("FROM {}\nRUN true\n", servers().base_image()))]);
+        project.source["build"] = json!({"platforms": ["linux/s390x"]});
+        let ran = put_on(kind, &project, &project.source, json!({}));
+        let said = ran.stderr.split_once("error: ").map_or("", |(_, said)| said);
+        assert!(said.starts_with("no RUN can be run for linux/s390x by "), "{}: {}", kind.name(), ran.stderr);
+        assert!(!ran.stderr.contains("#1 "), "nothing was built: {}", ran.stderr);
+    }
 }

@@ -4,9 +4,11 @@ use serde_json::{Value, json};
 
 use crate::project::Project;
 use crate::support::engine::{self, Engine, EngineKind, Options};
+use crate::support::git::{Passphrase, SshServer};
 use crate::support::program::{Program, Ran};
 use crate::support::registry::Transport;
 use crate::support::server::free_port;
+use crate::support::servers;
 
 #[track_caller]
 fn put(project: &Project, engine: Value) -> Ran {
@@ -114,4 +116,50 @@ fn of_several_engines_the_first_that_answers_builds() {
         }
     }
     assert!((1..8).contains(&skipped), "both engines are some image's first: {skipped} of 8");
+}
+
+#[test]
+fn an_engine_behind_ssh() {
+    let ssh = SshServer::start(servers().git(), Passphrase::Words("words of a pass"));
+    let (key, known_hosts) = (ssh.private_key(), ssh.known_hosts());
+    for kind in EngineKind::ALL {
+        let project = Project::new(Box::leak(format!("reach-ssh-{}", kind as u8).into_boxed_str()));
+        let host = format!("ssh://{}{}", ssh.login(), engine::of(kind).host().trim_start_matches("unix://"));
+        let access = json!({"host": host, "private_key": key, "private_key_passphrase": "words of a pass", "known_hosts": known_hosts});
+        let ran = put(&project, access);
+        ran.succeeds();
+        assert!(line(&ran, "engine: ").contains(&format!(" at {host}, for ")), "{}: {}", kind.name(), ran.stderr);
+        assert!(!ran.stderr.contains("words of a pass"), "{}", ran.stderr);
+    }
+    let port = ssh.login().rsplit(':').next().map(|port| format!("-p{port}")).expect("it has a port");
+    assert!(!super::trouble::runs(&port), "no ssh survives its put");
+}
+
+#[test]
+fn a_host_that_is_not_known_or_lets_nobody_in_is_an_error_and_an_unknown_key_is_said() {
+    let ssh = SshServer::start(servers().git(), Passphrase::None);
+    let other = SshServer::start(servers().git(), Passphrase::None);
+    let host =
+        format!("ssh://{}{}", ssh.login(), engine::of(EngineKind::BuildKit).host().trim_start_matches("unix://"));
+    let project = Project::new("reach-ssh-accepted");
+    let ran = put(&project, json!({"host": host, "private_key": ssh.private_key()}));
+    ran.succeeds();
+    assert!(line(&ran, "ssh: the host key of ").ends_with("accepted because source.engine.known_hosts is not given"));
+    let project = Project::new("reach-ssh-refused");
+    for access in [
+        json!({"host": host, "private_key": ssh.private_key(), "known_hosts": other.known_hosts()}),
+        json!({"host": host, "private_key": other.private_key()}),
+    ] {
+        let ran = put(&project, access);
+        let said = ran.stderr.split_once("error: ").map_or("", |(_, said)| said);
+        assert!(
+            said.starts_with(&format!("cannot log in to the engine's host at {host}\ncause: "))
+                && said.ends_with(
+                    "hint: check `source.engine.host`, `private_key` and `known_hosts`: the user must be let in by this key, \
+                     may forward sockets, and may use the engine's socket there\n"
+                ),
+            "{said}"
+        );
+        assert_eq!(project.tags(), [""; 0]);
+    }
 }

@@ -23,7 +23,7 @@ fn name(test: &str, kind: EngineKind) -> &'static str {
 }
 
 /// Whether a process runs with this word in its arguments.
-fn runs(word: &str) -> bool {
+pub(super) fn runs(word: &str) -> bool {
     let entries = std::fs::read_dir("/proc").expect("/proc is there").flatten();
     entries
         .map(|entry| std::fs::read(entry.path().join("cmdline")).unwrap_or_default())

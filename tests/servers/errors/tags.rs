@@ -18,7 +18,7 @@ fn a_tag_of_the_user_that_cannot_be_made_is_refused_before_the_build() {
         ("$BUILD_NUMBER", "the tag \"$BUILD_NUMBER\" has the unknown placeholder $BUILD_NUMBER\nhint: KNOWN"),
         (
             "{version}",
-            "the tag \"{version}\" needs a version, and there is none\nhint: give VERSION in the file that `source.build.details` names",
+            "the tag \"{version}\" needs a version, and there is none\nhint: give `params.version`, or VERSION in the file that `source.build.details` names",
         ),
         (
             "a{b",

@@ -131,7 +131,7 @@ fn a_put_that_is_stopped_during_a_run_leaves_nothing() {
     let (container, before) = container(&project, &Options::default());
     let mut running = container.put().start(&request(&project).to_string());
     running.wait_for("begun\n");
-    assert!(container.processes().contains(&"sleep 7773".to_owned()), "{:?}", container.processes());
+    wait_until("the RUN sleeps", || container.processes().contains(&"sleep 7773".to_owned()));
     let since = Instant::now();
     signal(&container, Signal::TERM);
     let ran = running.wait();
@@ -245,6 +245,10 @@ fn a_place_for_its_state_that_is_missing_or_slow_or_full_is_named() {
     let full = format!("error: cannot build {reference}: the disk of the engine is full\ncause: ");
     assert!(ran.stderr.contains(&full), "{}", ran.stderr);
     let hint = "\nhint: make room on the disk of the worker: the engine keeps its state in /scratch, a volume there, until the build ends\n";
+    assert!(ran.stderr.ends_with(hint), "{}", ran.stderr);
+    let ran = put(Scratch::Volume("64k"));
+    let full = "\nerror: the engine inside this resource did not start: buildkitd ended with exit status: 1\ncause: ";
+    assert!(ran.stderr.contains(full) && ran.stderr.contains("no space left on device"), "{}", ran.stderr);
     assert!(ran.stderr.ends_with(hint), "{}", ran.stderr);
     let ran = put(Scratch::InTheRoot);
     ran.succeeds();

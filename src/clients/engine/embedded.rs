@@ -32,6 +32,9 @@ pub const SCRATCH: &str = "/scratch";
 /// How long the daemon may take until it answers: usually a fifth of a second.
 const START: Duration = Duration::from_secs(60);
 
+/// What the daemon's log says of a disk without room.
+const FULL: &str = "no space left on device";
+
 /// How often a connection is tried.
 const TRY: Duration = Duration::from_millis(2);
 
@@ -78,9 +81,18 @@ pub enum EmbeddedError {
         /// Where it should be.
         path: PathBuf,
     },
-    /// Its state cannot be made.
+    /// There is no room for its state, or it may not be written.
     #[error("cannot start the engine inside this resource: cannot {what}")]
     State {
+        /// What could not be done.
+        what: String,
+        /// The system's words.
+        #[source]
+        source: io::Error,
+    },
+    /// The system cannot do what it needs.
+    #[error("cannot start the engine inside this resource: cannot {what}")]
+    System {
         /// What could not be done.
         what: String,
         /// The system's words.
@@ -145,7 +157,12 @@ impl EmbeddedError {
             Self::State { .. } => {
                 "the file system there must be writable, and have room for the layers of the image; or give `source.engine.host`"
             }
-            Self::Keeper(_) => return None,
+            Self::System { .. } | Self::Keeper(_) => {
+                "give `source.engine.host`: an engine elsewhere needs nothing of this container"
+            }
+            Self::Ended { said, .. } if said.0.contains(FULL) => {
+                "make room on the disk of the worker: the engine keeps its state in /scratch, a volume there, until the build ends"
+            }
             Self::Ended { .. } | Self::Silent { .. } => {
                 "the cause is the end of its log; `source.engine.host` names an engine to use in its place"
             }
@@ -278,7 +295,7 @@ impl Embedded {
             () = answers => Ok(()),
             ended = self.keeper.ended() => match ended {
                 Ok(ended) => Err(self.end(&ended)),
-                Err(source) => Err(EmbeddedError::State { what: "wait for it".to_owned(), source }),
+                Err(source) => Err(EmbeddedError::System { what: "wait for it".to_owned(), source }),
             },
             () = tokio::time::sleep(START) => {
                 Err(EmbeddedError::Silent { seconds: START.as_secs(), said: self.keeper.said() })
@@ -306,11 +323,14 @@ fn how(ended: &Ended) -> String {
     }
 }
 
-/// What the system refused: by want of privilege, or for another reason.
+/// What the system refused: by want of privilege, of room, or for another reason.
 fn failed(what: String, source: io::Error) -> EmbeddedError {
     match source.kind() {
         io::ErrorKind::PermissionDenied => EmbeddedError::Confined { what, source },
-        _ => EmbeddedError::State { what, source },
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem => {
+            EmbeddedError::State { what, source }
+        }
+        _ => EmbeddedError::System { what, source },
     }
 }
 
@@ -385,3 +405,25 @@ fn order(directory: &Directory, environment: &Environment, source: &Source) -> O
 
 /// The name of the daemon's configuration.
 const CONFIG: &str = "buildkitd.toml";
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn what_the_system_refuses_is_told_by_what_helps() {
+        let elsewhere = "an engine elsewhere needs no privilege here";
+        for (errno, message, hint) in [
+            (Errno::PERM, "its container is not privileged enough to mount proc", elsewhere),
+            (Errno::NOSPC, "cannot mount proc", "have room for the layers of the image; or give `source.engine.host`"),
+            (Errno::ROFS, "cannot mount proc", "have room for the layers of the image; or give `source.engine.host`"),
+            (Errno::INVAL, "cannot mount proc", "an engine elsewhere needs nothing of this container"),
+        ] {
+            let error = failed("mount proc".to_owned(), io::Error::from(errno));
+            assert_eq!(error.to_string(), format!("cannot start the engine inside this resource: {message}"));
+            assert!(error.hint().is_some_and(|text| text.ends_with(hint)), "{error:?}");
+        }
+    }
+}

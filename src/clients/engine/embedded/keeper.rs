@@ -38,7 +38,7 @@ const GROUPS: &str = "/sys/fs/cgroup";
 const RUNC: &str = "/run/runc";
 
 /// What the keeper is told first: one line of JSON. It is not in the arguments, because `files` may have keys.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 pub(super) struct Order {
     /// The directory with everything that the daemon writes. It comes and goes with the keeper.
     pub directory: PathBuf,

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::project::{Project, only};
 use crate::support::container::{Container, Options, Privilege};
 use crate::support::engine::{self, EngineKind};
-use crate::support::git::{Passphrase, SshServer};
+use crate::support::git::{Change, Passphrase, SshServer, file};
 use crate::support::{resource_image, servers, temporary};
 
 #[test]
@@ -82,6 +82,26 @@ fn a_privileged_container_checks_puts_with_the_engine_of_the_image_and_gets() {
     container.program(&["/opt/resource/in", "/tmp/build/get"]).run(&request).succeeds();
     let tool = std::fs::read_to_string(destination.path().join("rootfs/usr/local/bin/tool")).expect("in wrote it");
     assert_eq!(tool, "echo tool 1\n");
+}
+
+#[test]
+fn the_engine_of_the_image_fetches_a_git_repository_with_submodules_that_a_dockerfile_adds() {
+    let part = servers().git().repository("resource-image-part");
+    let first = part.commit("master", &[file("part.sh", "echo part\n")]);
+    let library = servers().git().repository("resource-image-library");
+    let modules = format!("[submodule \"part\"]\n\tpath = part\n\turl = {}\n", part.uri());
+    let commit = library.commit("master", &[file(".gitmodules", &modules), Change::Submodule("part", &first)]);
+    let project = Project::new("resource-image-git");
+    let dockerfile = format!("FROM {}\nADD {}#{commit} /library\n", servers().base_image(), library.uri());
+    project.git.commit("master", &[file("ci/image/Dockerfile", &dockerfile)]);
+    let (artifacts, destination) = (project.checkout("master", Some(1)), temporary());
+    let container = container(Privilege::Full, &artifacts, destination.path());
+    let request = json!({"source": project.source, "params": {"source": "repo"}});
+    let put = container.program(&["/opt/resource/out", "/tmp/build/put"]).run(&request);
+    let request = json!({"source": project.source, "version": put.succeeds()["version"]});
+    container.program(&["/opt/resource/in", "/tmp/build/get"]).run(&request).succeeds();
+    let added = std::fs::read_to_string(destination.path().join("rootfs/library/part/part.sh")).expect("it was added");
+    assert_eq!(added, "echo part\n");
 }
 
 /// A container of the image, with these artifacts for `out`, and this directory for `in`.

@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::clients::checkout::CheckoutError;
 use crate::clients::engine::EngineError;
+use crate::clients::finished::FinishedError;
 use crate::clients::git::GitError;
 use crate::clients::registry::RegistryError;
 use crate::clients::rootfs::RootfsError;
@@ -39,6 +40,9 @@ pub enum Error {
     /// An image could not be unpacked.
     #[error(transparent)]
     Rootfs(#[from] RootfsError),
+    /// What `params.image` names is no image.
+    #[error(transparent)]
+    Finished(#[from] FinishedError),
     /// Tags were not reaped, or not as planned.
     #[error(transparent)]
     Reap(#[from] crate::commands::reap::ReapError),
@@ -59,6 +63,7 @@ impl Error {
             Self::Engine(error) => error.hint(),
             Self::Agent(error) => error.hint(),
             Self::Rootfs(error) => error.hint(),
+            Self::Finished(error) => error.hint(),
             Self::Reap(error) => error.hint(),
             Self::Step(error) => error.hint(),
         }

@@ -489,6 +489,8 @@ pub enum GetSource {
 pub struct PutParams {
     /// The artifact with the checkout, relative to the directory that Concourse gives; `None`: the branch's tip is fetched.
     pub source: Option<String>,
+    /// A finished image that is pushed in place of building one, relative to the same directory.
+    pub image: Option<String>,
     /// Further tags, with `{ref}`, `{commit}`, `{short}`, `{branch}`, `{version}` and `$BUILD_*`.
     pub tags: Vec<String>,
     /// A file with further tags, separated by white space.

@@ -3,6 +3,7 @@
 pub mod checkout;
 pub mod context;
 pub mod engine;
+pub mod finished;
 pub mod git;
 pub mod lfs;
 pub mod process;

@@ -5,14 +5,17 @@ mod cache;
 use crate::clients::git::{Depth, Git, Want};
 use crate::clients::registry::Registry;
 use crate::commands::check::cache::{Cache, Seen};
+use crate::commands::facts::labels;
 use crate::commands::history::{FIRST_DEPTH, History};
-use crate::commands::inputs;
-use crate::commands::{StepError, details};
+use crate::commands::{StepError, details, image, inputs};
 use crate::concourse::{Edge, Version};
 use crate::decide::inputs::{InputsError, Recipe};
+use crate::decide::tags::latest_tag;
 use crate::decide::versions::{LIMIT, Question, Remark, State, answer};
+use crate::details::Details;
 use crate::error::Error;
-use crate::request::{Announce, CheckRequest};
+use crate::names::Branch;
+use crate::request::{Announce, CheckRequest, Source};
 use crate::say::Say;
 
 /// Answers every version after the given one, oldest first, the given one included.
@@ -53,6 +56,9 @@ async fn check_with(request: &CheckRequest, edge: &Edge, say: &Say, cache: &Cach
     let mut history = History::read(&git, &recipe, want, tip.commit).await?;
     if source.announce == Announce::OnlyBuilt {
         let made_of = match (inputs::of_commit(&git, &recipe, tip.commit).await, given) {
+            (Err(Error::Inputs(error @ InputsError::NoDockerfile { .. })), _) if has_none_at_all(&error, source) => {
+                return finished(source, &recipe, &tip.branch, given.as_ref(), error, say).await;
+            }
             // The Dockerfile may be one that a task makes: then puts alone know versions.
             (Err(Error::Inputs(error @ InputsError::NoDockerfile { .. })), Some(given)) => {
                 say.line(format_args!("check: {error}; the given version, which a put made, is still the newest"));
@@ -100,4 +106,38 @@ async fn check_with(request: &CheckRequest, edge: &Edge, say: &Say, cache: &Cach
         }
     }
     Ok(found.versions)
+}
+
+/// Whether nothing is to be built: there is no Dockerfile, and nobody said that there is one.
+fn has_none_at_all(error: &InputsError, source: &Source) -> bool {
+    matches!(error, InputsError::NoDockerfile { elsewhere, .. } if elsewhere.is_empty())
+        && source.build.dockerfile.is_none()
+}
+
+/// The version of a branch whose images others finish: what the image says to which the branch's tag points.
+async fn finished(
+    source: &Source,
+    recipe: &Recipe,
+    branch: &Branch,
+    given: Option<&Version>,
+    error: InputsError,
+    say: &Say,
+) -> Result<Vec<Version>, Error> {
+    let repository = details::repository(&source.registry, None, &Details::default())?;
+    let registry = Registry::to_read(&repository, &source.registry, say)?;
+    let tag = latest_tag(&recipe.tag_prefix, branch);
+    let newest = image::at(&registry, &tag).await?.and_then(|image| {
+        image.label(labels::REPOSITORY).filter(|name| *name == recipe.repository.as_str())?;
+        Some(Version {
+            commit: image.label(labels::COMMIT)?.parse().ok()?,
+            inputs: image.label(labels::INPUTS)?.parse().ok()?,
+        })
+    });
+    let versions: Vec<Version> =
+        given.into_iter().copied().filter(|given| Some(*given) != newest).chain(newest).collect();
+    if versions.is_empty() {
+        return Err(error.into());
+    }
+    say.line(format_args!("check: {error}; the versions are those of the images that were pushed to {tag}"));
+    Ok(versions)
 }

@@ -3,6 +3,7 @@
 mod beyond;
 mod build;
 mod builders;
+mod finished;
 mod given;
 mod lfs;
 mod subject;
@@ -12,11 +13,12 @@ mod tags;
 use std::path::Path;
 use std::time::Instant;
 
+use crate::clients::finished::Finished;
 use crate::clients::git::{CommitFacts, Git};
 use crate::clients::process::Environment;
 use crate::clients::registry::{Image, Registry};
 use crate::commands::facts::{Facts, first_build};
-use crate::commands::put::subject::Subject;
+use crate::commands::put::subject::{Step, Subject};
 use crate::commands::put::tags::{Read, Tags};
 use crate::commands::{StepError, details, image, workplace};
 use crate::concourse::{Answer, Edge, Version};
@@ -53,7 +55,12 @@ pub async fn put(request: PutRequest, edge: &Edge, say: &Say) -> Result<Answer, 
     let recipe = Recipe::new(&source);
     let git = Git::open(&source.git, &work.path().join("repository"), &edge.programs, say).await?;
 
-    let subject = Subject::read(&source, &params, &recipe, &git, artifacts, work.path(), say).await?;
+    let finished = match &params.image {
+        Some(image) => Some(Finished::open(&artifact_path(artifacts, "params.image", image)?)?),
+        None => None,
+    };
+    let step = Step { artifacts, work: work.path(), finished: finished.as_ref() };
+    let subject = Subject::read(&source, &params, &recipe, &git, &step, say).await?;
     let repository = details::repository(&source.registry, recipe.details.as_ref(), subject.details())?;
     let registry = Registry::new(&repository, &source.registry, say)?;
     let content = content_tag(&recipe.tag_prefix, subject.inputs());
@@ -71,10 +78,13 @@ pub async fn put(request: PutRequest, edge: &Edge, say: &Say) -> Result<Answer, 
         programs: &edge.programs,
         say,
     };
+    let made_of = match (&params.image, subject.made_of.selection.files.len()) {
+        (Some(image), _) => format!("`{image}`"),
+        (None, 1) => "1 file".to_owned(),
+        (None, count) => format!("{count} files"),
+    };
     say.line(format_args!(
-        "image: {} {}, inputs {}, since commit {}",
-        subject.made_of.selection.files.len(),
-        if subject.made_of.selection.files.len() == 1 { "file" } else { "files" },
+        "image: {made_of}, inputs {}, since commit {}",
         version.inputs.short(),
         version.commit.short()
     ));
@@ -90,7 +100,10 @@ pub async fn put(request: PutRequest, edge: &Edge, say: &Say) -> Result<Answer, 
             if found.is_some() {
                 say.line("image: built again, as `params.rebuild` says; workers that have fetched this version keep the old bytes");
             }
-            let image = build::build(&put, &params, edge, &commit, work.path()).await?;
+            let image = match &finished {
+                Some(finished) => finished::push(&put, &params, &edge.build, &commit, finished).await?,
+                None => build::build(&put, &params, edge, &commit, work.path()).await?,
+            };
             (image, "now".to_owned(), Read::BeforeABuild)
         }
     };

@@ -13,7 +13,7 @@ use std::fmt;
 use crate::details::{self, Details};
 use crate::dockerfile::{self, Position, Sources, Whole};
 use crate::dockerignore::Ignore;
-use crate::names::{Branch, GitPath, GitRepository, ObjectId};
+use crate::names::{Branch, Digest, GitPath, GitRepository, ObjectId};
 use crate::pairs;
 use crate::request::{BuildOptions, BuildSource, ContextSource, Network, Reuse, Source, Timestamps};
 use pathspec::Pathspec;
@@ -173,6 +173,24 @@ impl Recipe {
                 .with_flag("reproducible", timestamps == Timestamps::Rewritten),
             repository: source.git.uri.repository().clone(),
             tag_prefix: source.registry.tag_prefix.clone(),
+        }
+    }
+
+    /// The words that stand for a finished image: its digest, and what is put on it. No file is read for it.
+    #[must_use]
+    pub fn of_finished(&self, digest: &Digest) -> Self {
+        Self {
+            context: GitPath::new(""),
+            dockerfile: GitPath::new("Dockerfile"),
+            paths: None,
+            ignore_paths: Vec::new(),
+            target: None,
+            args: BTreeMap::new(),
+            args_file: None,
+            secrets: BTreeSet::new(),
+            contexts: BTreeMap::new(),
+            words: self.words.clone().with("image", [digest.to_string()]),
+            ..self.clone()
         }
     }
 

@@ -684,6 +684,7 @@ fn put_params(block: &Block, source: &Source) -> Result<PutParams, RequestError>
     refuse_build_variables(block, "args")?;
     let params = PutParams {
         source: block.text("source"),
+        image: block.text("image"),
         tags: block.texts("tags").unwrap_or_default(),
         additional_tags: block.text("additional_tags"),
         test: block.text("test").filter(|stage| !stage.is_empty()),
@@ -695,7 +696,27 @@ fn put_params(block: &Block, source: &Source) -> Result<PutParams, RequestError>
         args: block.text_map("args"),
         args_file: block.text("args_file"),
     };
+    if params.image.is_some() {
+        for (name, is_given) in [
+            ("context", params.context.is_some()),
+            ("args", !params.args.is_empty()),
+            ("args_file", params.args_file.is_some()),
+            ("test", params.test.is_some()),
+        ] {
+            if is_given {
+                return Err(RequestError::Contradiction {
+                    what: format!(
+                        "`{}` does not go with `{}`, which builds nothing",
+                        block.key(name),
+                        block.key("image")
+                    ),
+                    hint: "the task that makes the image builds and tests it".to_owned(),
+                });
+            }
+        }
+    }
     for (name, is_given) in [
+        ("image", params.image.is_some()),
         ("context", params.context.is_some()),
         ("args", !params.args.is_empty()),
         ("args_file", params.args_file.is_some()),

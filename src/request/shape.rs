@@ -368,7 +368,7 @@ pub static PUT_PARAMS: &[Key] = &[
     now("context", Kind::Text),
     now("args", Kind::TextMap),
     now("args_file", Kind::Text),
-    later("image", "pushing a finished image comes with a later release; use the registry-image resource"),
+    now("image", Kind::Text),
     later("tag_prefix", "say it in `source.registry.tag_prefix`"),
     now("test", Kind::Text),
     later("skip_download", "it belongs to the get after the put: write it in `get_params`, or use `no_get: true`"),

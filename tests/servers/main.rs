@@ -11,6 +11,7 @@ mod embedded;
 mod engines;
 mod errors;
 mod facts;
+mod finished;
 mod get;
 mod inputs;
 mod project;

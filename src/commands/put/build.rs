@@ -312,7 +312,7 @@ fn file_name(path: &GitPath) -> String {
 }
 
 /// The labels of the image: the user's, those of `image.details`, those of the params, and ours, which win.
-fn labels(
+pub(super) fn labels(
     put: &Put<'_>,
     params: &PutParams,
     variables: &BTreeMap<String, String>,

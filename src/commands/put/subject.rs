@@ -5,7 +5,8 @@ use std::num::NonZeroU32;
 use std::path::Path;
 
 use crate::clients::checkout::{Checkout, Directory, Files, Nested};
-use crate::clients::git::{Depth, Git, GitError, Tip, Want};
+use crate::clients::finished::Finished;
+use crate::clients::git::{Depth, Git, GitError, Tip, Want, blob_id};
 use crate::commands::StepError;
 use crate::commands::history::{FIRST_DEPTH, History};
 use crate::commands::inputs::{self, MadeOf};
@@ -49,6 +50,17 @@ pub struct Subject {
     pub recipe: Recipe,
 }
 
+/// What a step has besides its request.
+#[derive(Clone, Copy)]
+pub struct Step<'a> {
+    /// The directory with the artifacts.
+    pub artifacts: &'a Path,
+    /// A directory of our own, gone with the step.
+    pub work: &'a Path,
+    /// What `params.image` names.
+    pub finished: Option<&'a Finished>,
+}
+
 /// Where the branch is on the remote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Remote {
@@ -85,10 +97,10 @@ impl Subject {
         params: &PutParams,
         recipe: &Recipe,
         git: &Git,
-        artifacts: &Path,
-        work: &Path,
+        step: &Step<'_>,
         say: &Say,
     ) -> Result<Self, Error> {
+        let Step { artifacts, work, finished } = *step;
         // Versions are released of the default branch.
         let wanted = match (&recipe.details, &params.version) {
             (None, None) => Wanted::Tip,
@@ -122,9 +134,10 @@ impl Subject {
         // The remote answers while the files are hashed.
         let (remote, Laid { made_of, described, files }) =
             tokio::try_join!(remote(git, wanted, source.git.branch.as_ref(), &checkout), async {
-                match &beyond {
-                    None => of_checkout(source, recipe, git, &checkout, name, work, say).await,
-                    Some(beyond) => of_params(beyond, git, &checkout, say).await,
+                match (finished, &beyond) {
+                    (Some(finished), _) => of_finished(recipe, &checkout, finished).await,
+                    (None, None) => of_checkout(source, recipe, git, &checkout, name, work, say).await,
+                    (None, Some(beyond)) => of_params(beyond, git, &checkout, say).await,
                 }
             })?;
         let branch = match (&remote, &source.git.branch) {
@@ -330,10 +343,40 @@ async fn as_it_lies(recipe: &Recipe, files: &Files, tree: &Tree) -> Result<MadeO
     Ok(MadeOf { tree, selection, id })
 }
 
+/// What a finished image stands for: its digest, and the words and labels that are put on it. No file is built.
+async fn of_finished(recipe: &Recipe, checkout: &Checkout, finished: &Finished) -> Result<Laid, Error> {
+    let recipe = recipe.of_finished(&finished.digest);
+    let files = Files::new(Directory::clone(checkout));
+    let named: BTreeSet<&GitPath> = recipe.details.iter().chain(&recipe.labels_file).collect();
+    let mut modes = files.list()?;
+    modes.retain(|path, _| named.contains(path));
+    // Stands in for a Dockerfile, which the checkout need not have.
+    let (dockerfile, nothing) = (recipe.dockerfile.clone(), b"FROM scratch\n".to_vec());
+    let mut texts = BTreeMap::from([(dockerfile.clone(), nothing.clone())]);
+    modes.insert(dockerfile.clone(), Mode::File);
+    let selection = select_with(&recipe, &files, &modes, &mut texts)?;
+    let counted = selection.files.keys().filter(|path| **path != dockerfile && modes.contains_key(path)).cloned();
+    let hashes = files.hash(counted).await?;
+    let entries =
+        hashes.into_iter().filter_map(|(path, id)| Some((path.clone(), Entry { mode: *modes.get(&path)?, id })));
+    let mut tree: Tree = entries.collect();
+    tree.insert(dockerfile, Entry { mode: Mode::File, id: blob_id(&nothing) });
+    let id = digest(&recipe, &selection, &tree);
+    Ok(Laid { made_of: MadeOf { tree, selection, id }, described: Described::ByContent, files })
+}
+
 fn select_on_disk(recipe: &Recipe, files: &Files, paths: &BTreeMap<GitPath, Mode>) -> Result<Selection, Error> {
-    let mut texts = BTreeMap::new();
+    select_with(recipe, files, paths, &mut BTreeMap::new())
+}
+
+fn select_with(
+    recipe: &Recipe,
+    files: &Files,
+    paths: &BTreeMap<GitPath, Mode>,
+    texts: &mut BTreeMap<GitPath, Vec<u8>>,
+) -> Result<Selection, Error> {
     loop {
-        match select(recipe, paths, &texts)? {
+        match select(recipe, paths, texts)? {
             Asked::Known(selection) => return Ok(selection),
             Asked::Need(wanted) => {
                 for path in wanted {

@@ -663,6 +663,34 @@ impl FromStr for RegistryHost {
     }
 }
 
+/// What an image runs on: `linux/amd64`, `linux/arm/v7`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImagePlatform {
+    /// Such as `linux`.
+    pub os: String,
+    /// Such as `arm64`.
+    pub architecture: String,
+    /// Such as `v7`; `None`: any.
+    pub variant: Option<String>,
+}
+
+impl Default for ImagePlatform {
+    /// `linux/amd64`.
+    fn default() -> Self {
+        Self { os: "linux".to_owned(), architecture: "amd64".to_owned(), variant: None }
+    }
+}
+
+impl fmt::Display for ImagePlatform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        match &self.variant {
+            Some(variant) => write!(f, "/{variant}"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// The registry of names without a host.
 const DOCKER_HUB: &str = "docker.io";
 

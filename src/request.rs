@@ -17,7 +17,7 @@ use std::path::PathBuf;
 
 use crate::concourse::Version;
 use crate::decide::tags::Release;
-use crate::names::{BadName, Branch, GitPath, GitUrl, RegistryHost, Repository, Secret};
+use crate::names::{BadName, Branch, GitPath, GitUrl, ImagePlatform, RegistryHost, Repository, Secret};
 
 pub use docker_config::DockerConfigError;
 pub use options::{
@@ -273,6 +273,8 @@ pub struct RegistrySource {
     pub ca_certs: Vec<String>,
     /// The certificates that we show, at most one to each registry.
     pub client_certs: Vec<ClientCert>,
+    /// Which image of an index get takes; `None`: that for linux/amd64.
+    pub platform: Option<ImagePlatform>,
     /// What stands behind a version in the tags of releases.
     pub variant: Option<String>,
     /// Where images of Docker Hub are read first.
@@ -462,6 +464,8 @@ pub struct GetParams {
     pub image: GetImage,
     /// Whether `source/` gets a checkout of the version's commit.
     pub source: GetSource,
+    /// Which image of an index is taken; `None`: as the source says.
+    pub platform: Option<ImagePlatform>,
 }
 
 /// What `in` does with the image.

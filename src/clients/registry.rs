@@ -37,13 +37,13 @@ use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderNam
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 
-use crate::names::{Digest, RegistryHost, Repository, Tag};
+use crate::names::{Digest, ImagePlatform, RegistryHost, Repository, Tag};
 use crate::request::{RegistrySource, RegistryTransport};
 use crate::say::Say;
 
 pub use answer::Answer;
 pub use error::RegistryError;
-pub use model::{At, Content, Descriptor, Image, ImageConfig, Manifest, Platform, RootfsDigests, RunConfig};
+pub use model::{At, Choice, Content, Descriptor, Image, ImageConfig, Manifest, Platform, RootfsDigests, RunConfig};
 
 pub use upload::{Open, Sent, Upload};
 
@@ -243,12 +243,13 @@ impl Registry {
             .map_err(|unreadable| self.unreadable(&manifest.digest, unreadable))
     }
 
-    /// An image with its config: two GETs. An index is resolved to the image of `linux/amd64` by further GETs; `manifest` is then the image's, not the index's.
+    /// An image with its config: two GETs, and two more for each index that leads to it.
     ///
     /// # Errors
     ///
-    /// [`RegistryError::NotAnImage`] for what is no image, such as a cache, a signature or a chart.
-    pub async fn image(&self, at: At<'_>) -> Result<Option<Image>, RegistryError> {
+    /// [`RegistryError::NotAnImage`] for what is no image, such as a cache, a signature or a chart, and
+    /// [`RegistryError::NoPlatform`] for an index that does not have the one that is chosen.
+    pub async fn image(&self, at: At<'_>, choice: Choice<'_>) -> Result<Option<Image>, RegistryError> {
         let Some(manifest) = self.manifest(at).await? else { return Ok(None) };
         let mut content = self.content(&manifest)?;
         for _ in 0..INDEX_DEPTH {
@@ -258,7 +259,7 @@ impl Registry {
                     return Ok(Some(Image { manifest, config_descriptor, layers, config }));
                 }
                 Content::Index { manifests } => {
-                    let child = self.for_our_platform(&at, &manifests)?;
+                    let child = self.chosen(&at, choice, &manifests)?;
                     content = self.content(&self.child(&child.digest).await?)?;
                 }
             }
@@ -267,6 +268,15 @@ impl Registry {
             what: self.named(&at),
             media_type: "an index in an index in an index".to_owned(),
         })
+    }
+
+    /// The error of an image that is for another platform than the one that is wanted.
+    pub fn other_platform(&self, image: &Image, wanted: &ImagePlatform) -> RegistryError {
+        RegistryError::NoPlatform {
+            what: self.named(&At::Digest(&image.manifest.digest)),
+            wanted: wanted.clone(),
+            platforms: vec![image.platform().to_string()],
+        }
     }
 
     /// The config of an image: one GET.
@@ -511,14 +521,26 @@ impl Registry {
         self.manifest(at).await?.ok_or_else(|| RegistryError::Incomplete { what: self.named(&at) })
     }
 
-    fn for_our_platform<'m>(&self, at: &At<'_>, manifests: &'m [Descriptor]) -> Result<&'m Descriptor, RegistryError> {
-        let ours = |platform: &Platform| platform.os == "linux" && platform.architecture == "amd64";
-        manifests.iter().find(|child| child.platform.as_ref().is_some_and(ours)).ok_or_else(|| {
-            let platforms = manifests.iter().filter_map(|child| child.platform.as_ref());
-            RegistryError::NoPlatform {
-                what: self.named(at),
-                platforms: platforms.map(|platform| format!("{}/{}", platform.os, platform.architecture)).collect(),
-            }
+    fn chosen<'m>(
+        &self,
+        at: &At<'_>,
+        choice: Choice<'_>,
+        manifests: &'m [Descriptor],
+    ) -> Result<&'m Descriptor, RegistryError> {
+        let (Choice::Only(wanted) | Choice::Rather(wanted)) = choice;
+        let platforms = || manifests.iter().filter_map(|child| Some((child, child.platform.as_ref()?)));
+        let exact = platforms().find(|(_, platform)| platform.is(wanted)).map(|(child, _)| child);
+        let any = || match choice {
+            Choice::Only(_) => None,
+            Choice::Rather(_) => platforms().find(|(_, platform)| !platform.is_unknown()).map(|(child, _)| child),
+        };
+        exact.or_else(any).ok_or_else(|| RegistryError::NoPlatform {
+            what: self.named(at),
+            wanted: wanted.clone(),
+            platforms: platforms()
+                .filter(|(_, platform)| !platform.is_unknown())
+                .map(|(_, platform)| platform.to_string())
+                .collect(),
         })
     }
 

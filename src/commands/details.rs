@@ -42,6 +42,7 @@ mod tests {
             ca_certs: Vec::new(),
             client_certs: Vec::new(),
             mirror: None,
+            platform: None,
             variant: None,
         };
         let details = Details { name: name.map(str::to_owned), ..Details::default() };

@@ -48,6 +48,11 @@ pub async fn get(request: GetRequest, edge: &Edge, say: &Say) -> Result<Answer, 
     if found.is_none() && params.image == GetImage::Rootfs {
         return Err(StepError::NotBuilt { repository, tag: content }.into());
     }
+    let platform = params.platform.as_ref().or(source.registry.platform.as_ref());
+    let found = match found {
+        Some(image) if params.image == GetImage::Rootfs => Some(image::of_platform(&registry, image, platform).await?),
+        found => found,
+    };
 
     // git tells who made the commit while the layers arrive.
     let (told, tags, ()) = tokio::try_join!(

@@ -1,13 +1,13 @@
 //! The image that a tag stands for, if it stands for one.
 
-use crate::clients::registry::{At, Image, Registry, RegistryError};
+use crate::clients::registry::{At, Choice, Content, Image, Registry, RegistryError};
 use crate::commands::facts::labels;
 use crate::error::Error;
-use crate::names::{InputsId, Tag};
+use crate::names::{ImagePlatform, InputsId, Tag};
 
 /// The image of a tag. A tag that points to something else has none: a tombstone, a chart, a signature.
 pub async fn at(registry: &Registry, tag: &Tag) -> Result<Option<Image>, Error> {
-    match registry.image(At::Tag(tag)).await {
+    match registry.image(At::Tag(tag), Choice::Rather(&ImagePlatform::default())).await {
         Err(RegistryError::NotAnImage { .. }) => Ok(None),
         answer => Ok(answer?),
     }
@@ -17,4 +17,23 @@ pub async fn at(registry: &Registry, tag: &Tag) -> Result<Option<Image>, Error> 
 pub async fn of_inputs(registry: &Registry, tag: &Tag, inputs: InputsId) -> Result<Option<Image>, Error> {
     let image = at(registry, tag).await?;
     Ok(image.filter(|image| image.label(labels::INPUTS) == Some(&inputs.to_string())))
+}
+
+/// The image for a platform: this one, or another of the index that it was found by. Without a wish it is linux/amd64,
+/// and a single image is taken whatever it is for.
+pub async fn of_platform(registry: &Registry, image: Image, wanted: Option<&ImagePlatform>) -> Result<Image, Error> {
+    let default = ImagePlatform::default();
+    let platform = wanted.unwrap_or(&default);
+    if image.is_for(platform) {
+        return Ok(image);
+    }
+    match registry.content(&image.manifest)? {
+        Content::Index { .. } => {
+            let digest = image.manifest.digest;
+            let chosen = registry.image(At::Digest(&digest), Choice::Only(platform)).await?;
+            Ok(chosen.unwrap_or(image))
+        }
+        Content::Image { .. } if wanted.is_some() => Err(registry.other_platform(&image, platform).into()),
+        Content::Image { .. } => Ok(image),
+    }
 }

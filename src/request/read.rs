@@ -17,7 +17,7 @@ use super::{options, registries};
 use crate::concourse::Version;
 use crate::decide::inputs::has_build_variable;
 use crate::decide::tags::check_prefix;
-use crate::names::{BadName, GitPath, GitScheme, GitUrl, RegistryHost, Repository, Secret, Tag};
+use crate::names::{BadName, GitPath, GitScheme, GitUrl, ImagePlatform, RegistryHost, Repository, Secret, Tag};
 
 impl Request for CheckRequest {
     fn parse(text: &[u8]) -> Result<Self, RequestError> {
@@ -458,12 +458,24 @@ fn registry(block: &Block) -> Result<RegistrySource, RequestError> {
     Ok(RegistrySource {
         client_certs,
         mirror,
+        platform: platform(block),
         variant: variant(block)?,
         repository,
         tag_prefix,
         credentials: block.credentials()?,
         transport: if block.flag("insecure") { RegistryTransport::Http } else { RegistryTransport::Https },
         ca_certs: block.texts("ca_certs").unwrap_or_default(),
+    })
+}
+
+/// What is left out is as in linux/amd64.
+fn platform(block: &Block) -> Option<ImagePlatform> {
+    let block = block.block("platform");
+    let default = ImagePlatform::default();
+    (!block.map.is_empty()).then(|| ImagePlatform {
+        os: block.text("os").unwrap_or(default.os),
+        architecture: block.text("architecture").unwrap_or(default.architecture),
+        variant: block.text("variant"),
     })
 }
 
@@ -677,6 +689,7 @@ fn get_params(block: &Block) -> Result<GetParams, RequestError> {
     Ok(GetParams {
         image: if skip { GetImage::Skip } else { GetImage::Rootfs },
         source: if block.flag("source") { GetSource::Checkout } else { GetSource::Leave },
+        platform: platform(block),
     })
 }
 

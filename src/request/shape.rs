@@ -257,7 +257,7 @@ static REGISTRY: &[Key] = &[
     now("client_certs", Kind::Blocks(CLIENT_CERTS)),
     now("registry_mirror", Kind::Block(REGISTRY_MIRROR)),
     now("variant", Kind::Text),
-    later("platform", "images are made for linux/amd64 yet; leave it out"),
+    now("platform", Kind::Block(PLATFORM)),
     later("debug", "the log has everything already; leave it out"),
     later("tag", "tags are made from the version; further ones are `params.tags` of the put"),
     later("tag_regex", VERSIONS),
@@ -280,6 +280,8 @@ static REGISTRY: &[Key] = &[
     later("azure_tenant_id", CLOUD),
     later("azure_environment", CLOUD),
 ];
+
+static PLATFORM: &[Key] = &[now("architecture", Kind::Text), now("os", Kind::Text), now("variant", Kind::Text)];
 
 static CLIENT_CERTS: &[Key] = &[now("cert", Kind::Text), now("key", Kind::Secret), now("domain", Kind::Text)];
 
@@ -353,7 +355,7 @@ pub static GET_PARAMS: &[Key] = &[
     now("format", Kind::Text),
     now("skip_download", Kind::Flag),
     now("source", Kind::Flag),
-    later("platform", "images are made for linux/amd64 yet; leave it out"),
+    now("platform", Kind::Block(PLATFORM)),
 ];
 
 /// What `out` reads besides `source`.

@@ -645,6 +645,11 @@ fn in_refuses_what_it_cannot_serve_and_says_what_to_write() {
              hint: leave it out for rootfs/; for the image as a file, use a registry-image resource on the same tag\n",
         ),
         (
+            beside(&json!({"version": version(), "params": {"platform": "linux/arm64"}})),
+            "error: `params.platform` must be a block, but it is a text\n\
+             hint: write a block: platform: {architecture: …, os: …, variant: …}\n",
+        ),
+        (
             beside(&json!({"version": version(), "params": {"format": "tar"}})),
             "error: `params.format` is not usable\n\
              cause: format \"tar\" is not `rootfs`\n",
@@ -657,7 +662,7 @@ fn in_refuses_what_it_cannot_serve_and_says_what_to_write() {
         (
             beside(&json!({"version": version(), "params": {"unpack": true}})),
             "error: `params.unpack` is not a key of git-image\n\
-             hint: known here: format, skip_download, source\n",
+             hint: known here: format, skip_download, source, platform\n",
         ),
     ] {
         refused(Program::get(directory.path()), &request, stderr);

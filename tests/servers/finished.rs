@@ -204,6 +204,49 @@ fn a_finished_index_is_pushed_with_every_platform_labelled() {
     let read = |path: &str| std::fs::read_to_string(directory.path().join(path)).expect("get made the file");
     assert_eq!((read("rootfs/which"), read("rootfs/shared")), ("amd\n".to_owned(), "shared\n".to_owned()));
     assert_eq!(Some(read("digest")), digests[0]);
+
+    // Another platform, by the params or by the source.
+    let arm = json!({"architecture": "arm64"});
+    let by_source = project.source_with(&[("/registry/platform", arm.clone())]);
+    for (source, params) in [(&project.source, json!({"platform": arm})), (&by_source, json!({}))] {
+        let directory = temporary();
+        get(source, &version, directory.path(), params).succeeds();
+        let which = std::fs::read_to_string(directory.path().join("rootfs/which")).expect("get made the file");
+        assert_eq!(which, "arm\n");
+    }
+    let directory = temporary();
+    let ran = get(&project.source, &version, directory.path(), json!({"platform": {"architecture": "s390x"}}));
+    let digest = digests[0].as_deref().expect("the tag is there");
+    let repository = registry.repository(project.name);
+    assert!(
+        ran.stderr.ends_with(&format!(
+            "error: {repository}@{digest} has no image for linux/s390x; it has linux/amd64/v8, linux/arm64/v8\n\
+             hint: build the image for linux/s390x, or say with `source.registry.platform` or `params.platform` of the get which one is wanted\n"
+        )),
+        "{}",
+        ran.stderr
+    );
+    assert!(!directory.path().join("rootfs").exists());
+}
+
+#[test]
+fn an_index_without_our_platform_is_put_and_found_again() {
+    let project = project("finished-foreign");
+    let artifacts = project.checkout("master", Some(1));
+    let path = multi(&artifacts);
+    let top = read_json(&path.join("index.json"));
+    let mut index = read_json(&blob(&path, top["manifests"][0]["digest"].as_str().expect("a digest")));
+    index["manifests"].as_array_mut().expect("an index has manifests").remove(0);
+    let top = json!({"schemaVersion": 2, "manifests": [descriptor(&path, &index, image::OCI_INDEX)]});
+    std::fs::write(path.join("index.json"), top.to_string()).expect("it can be written");
+    let version = push(&project.source, &artifacts, "multi").succeeds()["version"].clone();
+    let ran = push(&project.source, &artifacts, "multi");
+    assert_eq!(ran.succeeds()["version"], version);
+    assert!(ran.stderr.contains("nothing to build"), "{}", ran.stderr);
+    let directory = temporary();
+    get(&project.source, &version, directory.path(), json!({"skip_download": true})).succeeds();
+    let ran = get(&project.source, &version, directory.path(), json!({}));
+    assert!(ran.stderr.contains(" has no image for linux/amd64; it has linux/arm64/v8\n"), "{}", ran.stderr);
 }
 
 #[test]

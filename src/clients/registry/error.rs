@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 
-use crate::names::Digest;
+use crate::names::{Digest, ImagePlatform};
 
 use super::answer::{Answer, RootCause, Silence};
 use super::http::Access;
@@ -284,10 +284,12 @@ pub enum RegistryError {
         media_type: String,
     },
     /// It is an index without an image for our platform.
-    #[error("{what} has no image for linux/amd64; it has {}", platforms.join(", "))]
+    #[error("{what} has no image for {wanted}; it has {}", platforms.join(", "))]
     NoPlatform {
         /// Which index.
         what: String,
+        /// The platform.
+        wanted: ImagePlatform,
         /// What it has.
         platforms: Vec<String>,
     },
@@ -366,7 +368,9 @@ impl RegistryError {
             Self::TooManyRequests { .. } => {
                 "wait, or use an account with a higher limit in `source.registry.username`".to_owned()
             }
-            Self::NoPlatform { .. } => "build the image for linux/amd64".to_owned(),
+            Self::NoPlatform { wanted, .. } => format!(
+                "build the image for {wanted}, or say with `source.registry.platform` or `params.platform` of the get which one is wanted"
+            ),
             Self::Interrupted { .. } | Self::Stalled { .. } => {
                 "the network, a proxy or the registry ended the transfer: run the step again".to_owned()
             }

@@ -68,6 +68,7 @@ impl Liar {
             ca_certs: Vec::new(),
             client_certs: Vec::new(),
             mirror: None,
+            platform: None,
             variant: None,
         };
         let mut registry = Registry::new(&repository, &source, say).expect("the source is good");

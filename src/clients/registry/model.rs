@@ -9,7 +9,7 @@ use oci_distribution::manifest::{
 };
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::names::{Digest, Tag};
+use crate::names::{Digest, ImagePlatform, Tag};
 
 /// A manifest in a repository: by the name of a tag, or by its digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +54,38 @@ pub struct Platform {
     pub architecture: String,
     /// Such as `linux`.
     pub os: String,
+    /// Such as `v7`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+}
+
+impl Platform {
+    /// Whether an image for this platform is one for the wanted one.
+    pub(super) fn is(&self, wanted: &ImagePlatform) -> bool {
+        let ImagePlatform { os, architecture, variant } = wanted;
+        self.os == *os && self.architecture == *architecture && (variant.is_none() || self.variant == *variant)
+    }
+
+    /// Attestations have a platform that is none.
+    pub(super) fn is_unknown(&self) -> bool {
+        self.os == "unknown" || self.architecture == "unknown"
+    }
+}
+
+impl std::fmt::Display for Platform {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { os, architecture, variant } = self;
+        ImagePlatform { os: os.clone(), architecture: architecture.clone(), variant: variant.clone() }.fmt(f)
+    }
+}
+
+/// Which image of an index is taken.
+#[derive(Debug, Clone, Copy)]
+pub enum Choice<'a> {
+    /// The one of this platform; without it there is none.
+    Only(&'a ImagePlatform),
+    /// The one of this platform, else the first: for what all have, as the labels that a put sets.
+    Rather(&'a ImagePlatform),
 }
 
 /// A manifest as the registry gave it, verified against its digest.
@@ -96,6 +128,9 @@ pub struct ImageConfig {
     /// The platform's system.
     #[serde(default)]
     pub os: String,
+    /// The architecture's variant.
+    #[serde(default)]
+    pub variant: Option<String>,
     /// How a container of it is run.
     #[serde(default)]
     pub config: Option<RunConfig>,
@@ -150,6 +185,18 @@ impl Image {
     /// A label of the image.
     pub fn label(&self, name: &str) -> Option<&str> {
         self.config.config.as_ref()?.labels.as_ref()?.get(name).map(String::as_str)
+    }
+
+    /// What it runs on.
+    pub fn platform(&self) -> Platform {
+        let ImageConfig { architecture, os, variant, .. } = &self.config;
+        let variant = variant.clone().filter(|variant| !variant.is_empty());
+        Platform { architecture: architecture.clone(), os: os.clone(), variant }
+    }
+
+    /// Whether it runs on a platform.
+    pub fn is_for(&self, wanted: &ImagePlatform) -> bool {
+        self.platform().is(wanted)
     }
 
     /// The compressed size of config and layers, in bytes.

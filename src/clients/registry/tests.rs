@@ -16,7 +16,7 @@ fn every_request_can_run_on_any_thread() {
     #[expect(dead_code, reason = "that it compiles is the test")]
     fn all(registry: &Registry, at: At<'_>, descriptor: &Descriptor, tag: &Tag, manifest: &Manifest) {
         sendable(registry.resolve(tag));
-        sendable(registry.image(at));
+        sendable(registry.image(at, Choice::Rather(&ImagePlatform::default())));
         sendable(registry.blob(descriptor));
         sendable(registry.stream_blob(descriptor));
         sendable(registry.push_blob("", Bytes::new()));
@@ -360,17 +360,20 @@ async fn an_image_is_read_through_its_index_and_what_is_no_image_is_told() {
     .await;
     let registry = liar.registry();
     let at = |name: &str| name.parse::<Tag>().expect("it is a tag");
-    let image = registry.image(At::Tag(&at("index"))).await.expect("it is good").expect("it is there");
+    let ours = ImagePlatform::default();
+    let image =
+        registry.image(At::Tag(&at("index")), Choice::Only(&ours)).await.expect("it is good").expect("it is there");
     assert_eq!((image.manifest.digest, image.label("a")), (expected, Some("b")));
     assert_eq!(liar.lines().len(), 3);
 
-    let error = registry.image(At::Tag(&at("foreign"))).await.expect_err("it is for another platform");
+    let error =
+        registry.image(At::Tag(&at("foreign")), Choice::Only(&ours)).await.expect_err("it is for another platform");
     assert_eq!(
         liar.report(error),
         "error: HOST/acme/app:foreign has no image for linux/amd64; it has linux/arm64\n\
-         hint: build the image for linux/amd64"
+         hint: build the image for linux/amd64, or say with `source.registry.platform` or `params.platform` of the get which one is wanted"
     );
-    let error = registry.image(At::Tag(&at("cache"))).await.expect_err("it is a cache");
+    let error = registry.image(At::Tag(&at("cache")), Choice::Only(&ours)).await.expect_err("it is a cache");
     assert!(matches!(error, RegistryError::NotAnImage { .. }), "{error:?}");
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use futures_util::future::try_join_all;
 
 use crate::clients::git::{Depth, Want};
-use crate::clients::registry::{At, Image};
+use crate::clients::registry::{At, Choice, Image};
 use crate::commands::error::VersionOrigin;
 use crate::commands::facts::labels;
 use crate::commands::history::{FIRST_DEPTH, History};
@@ -20,7 +20,7 @@ use crate::decide::tags::{
 };
 use crate::decide::versions::{Since, versions_since};
 use crate::error::Error;
-use crate::names::{Digest, InputsId, Tag};
+use crate::names::{Digest, ImagePlatform, InputsId, Tag};
 use crate::request::{Aliases, PutParams};
 
 /// How often a content tag that somebody removes is set again before it is given up.
@@ -362,7 +362,7 @@ impl Tags {
             return Ok(());
         }
         // A newer version that is built, whose own put did not come to its tag.
-        let newer = put.registry.image(At::Digest(&digest)).await?;
+        let newer = put.registry.image(At::Digest(&digest), Choice::Rather(&ImagePlatform::default())).await?;
         if let Some(newer) = newer.filter(|image| image.label(labels::INPUTS) == Some(&version.inputs.to_string())) {
             self.set(put, &self.latest, &newer, before, Owner::Checked).await?;
         }

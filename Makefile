@@ -27,7 +27,7 @@ demo: setup-demo ## show the whole story on real servers, in namespaces of their
 	cargo run --locked --profile demo --quiet --example demo
 
 bench: setup ## measure check and put against git and docker (root); see bench/*.rs for what can be set
-	cargo bench --locked --quiet --profile demo --bench check --bench put
+	cargo bench --locked --quiet --profile demo --bench check --bench put --bench build
 
 lint: ## check format and lints
 	cargo fmt --check

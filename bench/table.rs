@@ -21,9 +21,14 @@ impl<'a> Row<'a> {
 /// the baseline. The first turn fills caches and does not count; `before` is called at the beginning of each.
 ///
 /// Nothing fails on time: how long something takes says as much of the machine as of us. A ratio says more.
+pub fn print(title: &str, before: impl FnMut(), rows: Vec<Row<'_>>) {
+    print_in(title, DEFAULT_TURNS, before, rows);
+}
+
+/// The same with another number of turns, unless `TURNS` is given: for rows that take seconds.
 #[expect(clippy::print_stdout, reason = "the table is what a benchmark is run for")]
-pub fn print(title: &str, mut before: impl FnMut(), mut rows: Vec<Row<'_>>) {
-    let turns = turns();
+pub fn print_in(title: &str, turns: usize, mut before: impl FnMut(), mut rows: Vec<Row<'_>>) {
+    let turns = given_turns().unwrap_or(turns);
     let mut times = vec![Vec::with_capacity(turns); rows.len()];
     for turn in 0..=turns {
         before();
@@ -44,10 +49,13 @@ pub fn print(title: &str, mut before: impl FnMut(), mut rows: Vec<Row<'_>>) {
     }
 }
 
-/// How often each row is measured: `TURNS`, or 15.
-fn turns() -> usize {
-    let given = std::env::var("TURNS").ok().map(|text| text.parse().expect("TURNS is a number, as in TURNS=50"));
-    given.unwrap_or(15).max(1)
+/// How often each row is measured when nothing else is said.
+const DEFAULT_TURNS: usize = 15;
+
+/// `TURNS`, when it is given.
+fn given_turns() -> Option<usize> {
+    let given = std::env::var("TURNS").ok()?;
+    Some(given.parse::<usize>().expect("TURNS is a number, as in TURNS=50").max(1))
 }
 
 fn milliseconds(time: Duration) -> f64 {

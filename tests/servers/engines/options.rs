@@ -411,3 +411,60 @@ fn a_platform_whose_programs_nobody_can_run_is_an_error_before_the_build() {
         assert!(!ran.stderr.contains("#1 "), "nothing was built: {}", ran.stderr);
     }
 }
+
+#[test]
+fn labels_and_the_time_of_the_commit_are_in_the_image_of_every_engine() {
+    for kind in EngineKind::ALL {
+        let project = Project::new(Box::leak(format!("options-labels-{}", kind as u8).into_boxed_str()));
+        let source = project.source_with(&[("/build/labels", json!({"com.example.team": "tools"}))]);
+        put_on(kind, &project, &source, json!({"labels": {"build": "of-$BUILD_ID"}})).succeeds();
+        let config = servers().registry().image_config(project.name, "master-latest");
+        let labels = &config["config"]["Labels"];
+        assert_eq!(
+            (&labels["com.example.team"], &labels["build"]),
+            (&json!("tools"), &json!("of-42")),
+            "{}",
+            kind.name()
+        );
+        // The classic stores know no SOURCE_DATE_EPOCH; the label tells the time there.
+        let created = labels["org.opencontainers.image.created"].as_str().expect("it is labelled");
+        if !matches!(kind, EngineKind::Docker20 | EngineKind::Docker28) {
+            assert_eq!(config["created"], created, "{}", kind.name());
+        }
+    }
+}
+
+#[test]
+fn the_proxies_of_the_worker_reach_a_run_and_stay_out_of_the_image() {
+    for kind in EngineKind::ALL {
+        let mut project = Project::empty(Box::leak(format!("options-proxies-{}", kind as u8).into_boxed_str()));
+        let dockerfile = format!("FROM {}\nRUN mkdir /got && echo $no_proxy >/got/proxies\n", servers().base_image());
+        project.git.commit("master", &[file("Dockerfile", &dockerfile)]);
+        project.source["build"] = json!({});
+        project.source["engine"] = json!({"host": engine::of(kind).host()});
+        let artifacts = temporary();
+        let program = Program::put(artifacts.path()).environment("no_proxy", "127.0.0.1,of-the-worker.example");
+        let version = program.run(&json!({"source": project.source})).succeeds()["version"].clone();
+        assert_eq!(got(&project, &version)["proxies"], "127.0.0.1,of-the-worker.example", "{}", kind.name());
+        let config = servers().registry().image_config(project.name, "master-latest").to_string();
+        assert!(!config.contains("of-the-worker"), "{}: {config}", kind.name());
+    }
+}
+
+#[test]
+fn files_keep_their_own_times_when_they_are_asked_to() {
+    for (own, expected) in [(false, false), (true, true)] {
+        let mut project = Project::empty(if own { "options-own-times" } else { "options-times" });
+        let dockerfile =
+            format!("FROM {}\nCOPY a /a\nRUN mkdir /got && stat -c %Y /a >/got/time\n", servers().base_image());
+        project.git.commit("master", &[file("Dockerfile", &dockerfile), file("a", project.name)]);
+        // Of other content each time: an engine takes the same content from its cache, whatever its times.
+        project.source["build"] = json!({"content_times": !own});
+        project.source["engine"] = json!({"host": engine::of(EngineKind::BuildKit).host()});
+        let artifacts = project.checkout("master", Some(1));
+        server::run(Command::new("touch").args(["-d", "@1234567890"]).arg(artifacts.join("repo/a")));
+        let ran = Program::put(&artifacts).run(&json!({"source": project.source, "params": {"source": "repo"}}));
+        let time = got(&project, &ran.succeeds()["version"])["time"].clone();
+        assert_eq!(time == "1234567890", expected, "{time}");
+    }
+}

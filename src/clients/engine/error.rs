@@ -69,6 +69,12 @@ pub enum EngineError {
         /// What the engine is.
         engine: String,
     },
+    /// The engine's Dockerfile frontend is too old for `source.build.contexts`.
+    #[error("cannot build {reference}: the engine knows no named contexts")]
+    NoContexts {
+        /// The image.
+        reference: String,
+    },
     /// The build runs programs that this engine cannot run.
     #[error("no RUN can be run for {platform} by {engine}")]
     Platform {
@@ -302,6 +308,9 @@ impl EngineError {
             }
             Self::Unable { .. } => {
                 "a BuildKit daemon can, or a Docker engine with the containerd store: name one in `source.engine.host`, or leave the key out"
+            }
+            Self::NoContexts { .. } => {
+                "`source.build.contexts` needs BuildKit 0.10 or Docker 23, or `# syntax=docker/dockerfile:1` in the first line of the Dockerfile"
             }
             Self::Platform { .. } => {
                 "name an engine of that platform for it in `source.engine.platforms`, install emulators (qemu, binfmt_misc) on the engine's host, or run programs only in stages with `FROM --platform=$BUILDPLATFORM`"

@@ -24,6 +24,9 @@ pub(super) fn of_build(message: &str, failed: &Failed<'_>) -> EngineError {
     if let Some((_, words)) = words.strip_prefix("failed to push ").and_then(|pushed| pushed.split_once(": ")) {
         return EngineError::Push { reference, why: refusal(words), source: words.to_owned().into() };
     }
+    if words.contains("unsupported frontend capability moby.buildkit.frontend.contexts") {
+        return EngineError::NoContexts { reference };
+    }
     if let Some(entitlement) = entitlement_of(words) {
         return EngineError::NotAllowed { reference, entitlement };
     }

@@ -468,3 +468,18 @@ fn files_keep_their_own_times_when_they_are_asked_to() {
         assert_eq!(time == "1234567890", expected, "{time}");
     }
 }
+
+#[test]
+fn an_engine_that_knows_no_named_contexts_says_so_and_takes_no_image_of_that_name() {
+    let mut project = Project::empty("options-old-contexts");
+    project.source["build"] = json!({"contexts": {"here": "shared"}});
+    project
+        .git
+        .commit("master", &[file("Dockerfile", "FROM scratch\nCOPY --from=here a /\n"), file("shared/a", "1\n")]);
+    let ran = put_on(EngineKind::Docker20, &project, &project.source, json!({}));
+    let said = ran.stderr.split_once("error: ").map_or("", |(_, said)| said);
+    assert!(
+        said.starts_with("cannot build ") && said.contains(": the engine knows no named contexts\nhint: "),
+        "{said}"
+    );
+}

@@ -18,7 +18,7 @@ use parse_dockerfile::{AddInstruction, Command, CopyInstruction, Flag, Instructi
 
 use crate::names::GitPath;
 
-pub use base::base;
+pub use base::{base, is_image_of_context};
 pub use foreign::runs_programs;
 pub use place::excerpt;
 use variables::Scopes;

@@ -157,6 +157,13 @@ impl Registry {
         Ok(registry)
     }
 
+    /// Each request is sent once, whatever happens to it: for what can be done without.
+    #[must_use]
+    pub fn at_first_try(mut self) -> Self {
+        Arc::get_mut(&mut self.http).expect("nobody else has it before the first request").try_once();
+        self
+    }
+
     /// The repository.
     pub fn repository(&self) -> &Repository {
         &self.repository

@@ -37,7 +37,10 @@ impl Facts {
         self.add("digest", image.manifest.digest);
         self.add("size", size(image.size()));
         if let Some(base) = image.label(labels::BASE_NAME) {
-            self.add("base image", base);
+            match image.label(labels::BASE_DIGEST) {
+                Some(digest) if !base.contains('@') => self.add("base image", format_args!("{base}@{digest}")),
+                _ => self.add("base image", base),
+            }
         }
     }
 
@@ -76,6 +79,8 @@ pub mod labels {
     pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
     /// The image that it is built on, as the Dockerfile names it.
     pub const BASE_NAME: &str = "org.opencontainers.image.base.name";
+    /// What that name stood for when the image was built.
+    pub const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
 }
 
 /// When and for whom an image was first built, from its labels.

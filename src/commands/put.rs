@@ -1,5 +1,6 @@
 //! `out`: gives the version of a checkout its image, built only if nobody has built it, and sets the tags.
 
+mod base;
 mod beyond;
 mod build;
 mod builders;

@@ -40,6 +40,21 @@ pub fn base(text: &[u8], args: &BTreeMap<String, String>, target: Option<&str>) 
     stage.map(|(_, image)| image.clone()).filter(|image| image != "scratch")
 }
 
+/// Whether a named context of this name would be the image of the name, and nothing else: no stage is called so, and
+/// the frontend is one that is known to have named contexts.
+pub fn is_image_of_context(text: &[u8], args: &BTreeMap<String, String>, name: &str) -> bool {
+    const FRONTENDS: [&str; 3] = ["docker/dockerfile", "docker/dockerfile:1", "docker/dockerfile:latest"];
+    let Ok(text) = std::str::from_utf8(text) else { return false };
+    let Ok(parsed) = parse_dockerfile::parse(text) else { return false };
+    let is_known = |frontend: &str| FRONTENDS.contains(&frontend.strip_prefix("docker.io/").unwrap_or(frontend));
+    let frontend = parsed.parser_directives.syntax.as_ref().map(|directive| directive.value.value);
+    let is_stage = |instruction: &Instruction<'_>| match instruction {
+        Instruction::From(from) => is_named(from.as_.as_ref().map(|(_, name)| name.value.as_ref()), name),
+        _ => false,
+    };
+    frontend.is_none_or(is_known) && !args.contains_key("BUILDKIT_SYNTAX") && !parsed.instructions.iter().any(is_stage)
+}
+
 fn is_named(name: Option<&str>, wanted: &str) -> bool {
     name.is_some_and(|name| name.eq_ignore_ascii_case(wanted))
 }
@@ -63,6 +78,25 @@ mod tests {
             ("no Dockerfile", None, None),
         ] {
             assert_eq!(base(text.as_bytes(), &args, target).as_deref(), expected, "{text:?} {target:?}");
+        }
+    }
+
+    #[test]
+    fn a_context_of_the_name_of_an_image_must_not_hide_a_stage() {
+        let none = BTreeMap::new();
+        let other = BTreeMap::from([("BUILDKIT_SYNTAX".to_owned(), "docker/dockerfile:1.2".to_owned())]);
+        for (text, args, expected) in [
+            ("FROM debian\n", &none, true),
+            ("FROM debian AS one\nFROM one\n", &none, true),
+            ("FROM debian AS Debian\nFROM debian\n", &none, false),
+            ("# syntax=docker/dockerfile:1\nFROM debian\n", &none, true),
+            ("# syntax=docker.io/docker/dockerfile:1\nFROM debian\n", &none, true),
+            ("# syntax=docker/dockerfile:1.2\nFROM debian\n", &none, false),
+            ("# syntax=acme/frontend\nFROM debian\n", &none, false),
+            ("FROM debian\n", &other, false),
+            ("no Dockerfile", &none, false),
+        ] {
+            assert_eq!(is_image_of_context(text.as_bytes(), args, "debian"), expected, "{text:?} {args:?}");
         }
     }
 }

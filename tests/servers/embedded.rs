@@ -118,7 +118,7 @@ fn a_build_that_fails_says_so_as_with_any_engine_and_nothing_is_left() {
     ends_with(
         &ran,
         &format!(
-            "error: cannot build {reference}: [2/2] RUN echo one && exit 3 ended with exit code 3\n\
+            "error: cannot build {reference}: [1/2] RUN echo one && exit 3 ended with exit code 3\n\
              hint: the output of the failed step is repeated above\n"
         ),
     );

@@ -28,7 +28,7 @@ pub fn put_on(kind: EngineKind, project: &Project, source: &Value, mut params: V
 enum Becomes<'a> {
     /// An image whose `/got` has exactly these files, each with its first line.
     Got(&'a [(&'a str, &'a str)]),
-    /// An error that begins with these lines; `{image}` is the reference of the image.
+    /// An error that begins with these lines; `{image}` is the reference of the image, `{last}` the number of the second step of two.
     Fails(&'a str),
 }
 use Becomes::{Fails, Got};
@@ -82,6 +82,8 @@ fn fails(row: &Row<'_>, kind: EngineKind) -> Option<String> {
             let said = ran.stderr.split_once("error: ").map_or("", |(_, said)| said);
             let reference = said.split(' ').find(|word| word.contains(":inputs-")).unwrap_or_default();
             let expected = expected.replace("{image}", reference.trim_end_matches(':'));
+            // BuildKit counts a base that is given by digest among the steps, and does not number it.
+            let expected = expected.replace("{last}", if OLD.contains(&kind) { "[2/2]" } else { "[1/2]" });
             (ran.code != Some(1) || !format!("error: {said}").starts_with(&expected))
                 .then(|| format!("it does not end with\n{expected}\nbut:\n{}", ran.stderr))
         }
@@ -173,7 +175,7 @@ fn every_engine_says_in_the_same_words_why_a_build_fails() {
             files: &[],
             build: json!({}),
             becomes: Fails(
-                "error: cannot build {image}: [2/2] RUN echo why >&2; exit 42 ended with exit code 42\n\
+                "error: cannot build {image}: {last} RUN echo why >&2; exit 42 ended with exit code 42\n\
                  hint: the output of the failed step is repeated above\n",
             ),
             except: &[],
@@ -184,7 +186,7 @@ fn every_engine_says_in_the_same_words_why_a_build_fails() {
             files: &[],
             build: json!({}),
             becomes: Fails(
-                "error: cannot build {image}: [2/2] COPY nosuch /got/ needs \"nosuch\", which is not in the build context\n",
+                "error: cannot build {image}: {last} COPY nosuch /got/ needs \"nosuch\", which is not in the build context\n",
             ),
             except: &[],
         },

@@ -107,7 +107,7 @@ fn the_image_is_labelled_with_where_it_comes_from() {
 
 /// Puts an image with one file under a reference, for FROM.
 #[track_caller]
-fn base(name: &str, content: &str) -> String {
+pub fn base(name: &str, content: &str) -> String {
     let mut layer = tar::Builder::new(Vec::new());
     image::append(&mut layer, tar::EntryType::Regular, "base", 0o644, content.as_bytes());
     let directory = temporary();
@@ -318,7 +318,7 @@ fn a_content_tag_that_goes_while_it_is_put_is_set_again() {
 }
 
 /// Passes connections on to a registry, and does something once, just before it passes on a request that begins so.
-fn relay(target: &str, request: &'static str, event: impl FnOnce() + Send + 'static) -> String {
+pub fn relay(target: &str, request: &'static str, event: impl FnOnce() + Send + 'static) -> String {
     let port = server::free_port();
     let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port is free");
     let target = target.to_owned();

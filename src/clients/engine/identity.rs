@@ -27,6 +27,8 @@ pub(super) struct Identity {
     pub platforms: Vec<String>,
     /// How it keeps layers; a Docker engine with its classic store does not say.
     pub snapshotter: Option<String>,
+    /// Whether its own frontend knows named contexts.
+    pub can_pin: bool,
 }
 
 /// How images leave an engine.
@@ -105,6 +107,7 @@ struct Worker {
     version: Option<String>,
     platforms: Vec<String>,
     snapshotter: Option<String>,
+    can_pin: bool,
 }
 
 impl Worker {
@@ -121,16 +124,19 @@ impl Worker {
             .map(|one| platform(&one.os, &one.architecture, &one.variant))
             .collect();
         let mut labels: HashMap<String, String> = labels;
+        // Fact: BuildKit tells its version since 0.11, and its frontend knows named contexts since 0.10.
+        let can_pin = buildkit_version.is_some();
         let version = buildkit_version.map(|version| version.version).filter(|version| !version.is_empty());
         Self {
             version: version.map(|version| version.trim_start_matches('v').to_owned()),
             platforms,
             snapshotter: labels.remove(SNAPSHOTTER),
+            can_pin,
         }
     }
 
     fn identity(self, name: String, leaves: Leaves) -> Identity {
-        Identity { name, leaves, platforms: self.platforms, snapshotter: self.snapshotter }
+        Identity { name, leaves, platforms: self.platforms, snapshotter: self.snapshotter, can_pin: self.can_pin }
     }
 }
 

@@ -238,6 +238,11 @@ impl Engine {
         self.embedded.is_some()
     }
 
+    /// Whether its own frontend knows named contexts, by which an image is taken by digest: Docker 20.10's does not.
+    pub fn can_pin(&self) -> bool {
+        self.identity.can_pin
+    }
+
     fn address(&self) -> &Address {
         self.transport.address()
     }

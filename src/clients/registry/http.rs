@@ -173,8 +173,12 @@ impl Http {
 
     /// Each request is sent once, whatever happens to it.
     pub(super) fn at_first_try(mut self) -> Self {
-        self.tries = 1;
+        self.try_once();
         self
+    }
+
+    pub(super) fn try_once(&mut self) {
+        self.tries = 1;
     }
 
     #[cfg(test)]

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use crate::clients::checkout::{Directory, Files};
 use crate::clients::context::{Context, ContextEntry, ContextKind, Share};
-use crate::clients::engine::{Build, Built, CacheReferences, EngineError, Refusal};
+use crate::clients::engine::{Build, Built, CacheReferences, EngineError, NamedContext, Refusal};
 use crate::clients::git::CommitFacts;
 use crate::clients::registry::{At, Image};
 use crate::commands::facts::labels;
+use crate::commands::put::base::Base;
 use crate::commands::put::builders::Builders;
 use crate::commands::put::subject::Described;
 use crate::commands::put::submodules::{self, Missing};
@@ -20,7 +21,7 @@ use crate::decide::inputs::{Mode, Recipe, Tree, modes};
 use crate::decide::tags::{cache_tag, expand_build_variables};
 use crate::dockerfile;
 use crate::error::Error;
-use crate::names::{Branch, GitPath, ObjectId};
+use crate::names::{Branch, Digest, GitPath, ObjectId};
 use crate::request::{PutParams, Rebuild, RegistryCache};
 use crate::say::size;
 
@@ -59,13 +60,23 @@ async fn build_with(
     };
     let ignore_file = selection.ignore_file.as_ref().map(read).transpose()?;
     let base = dockerfile::base(dockerfile, &selection.args, recipe.target.as_deref());
-    let labels = labels(put, params, &edge.build, commit, base);
+    let base = base.map(|name| Base::read(&name, recipe.contexts.keys()));
     for name in selection.args.keys().filter(|name| looks_secret(name)) {
         put.say.line(format_args!(
             "warning: build arg {name} looks like a secret, and everybody who has the image can read it; give it in `source.build.secrets`"
         ));
     }
-    let (given, _agents) = given::given(put, edge, laid_out, work).await?;
+    let resolved = async {
+        match &base {
+            Some(base) => base.resolve(put, builders, dockerfile).await,
+            None => None,
+        }
+    };
+    let (given, digest) = tokio::join!(given::given(put, edge, laid_out, work), resolved);
+    let (mut given, _agents) = given?;
+    let pinned = base.as_ref().and_then(|base| base.pinned(digest?));
+    given.contexts.extend(pinned.map(|(name, address)| (name, NamedContext::Fetched(address))));
+    let labels = labels(put, params, &edge.build, commit, base.as_ref().map(|base| (base, digest)));
     let cache = cache(put, builders).await?;
     let registry = put.registry.repository();
     let credentials = put.source.logins();
@@ -317,7 +328,7 @@ pub(super) fn labels(
     params: &PutParams,
     variables: &BTreeMap<String, String>,
     commit: &CommitFacts,
-    base: Option<String>,
+    base: Option<(&Base, Option<Digest>)>,
 ) -> BTreeMap<String, String> {
     let details = put.subject.details();
     let mut all = put.subject.made_of.selection.labels.clone();
@@ -345,7 +356,8 @@ pub(super) fn labels(
         (labels::URL, Some(address)),
         (labels::VERSION, version),
         (labels::TITLE, Some(title)),
-        (labels::BASE_NAME, base),
+        (labels::BASE_NAME, base.map(|(base, _)| base.name().to_owned())),
+        (labels::BASE_DIGEST, base.and_then(|(_, digest)| Some(digest?.to_string()))),
         (labels::REF_NAME, Some(put.subject.branch.to_string())),
     ];
     all.extend(ours.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));

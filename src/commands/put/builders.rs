@@ -72,6 +72,11 @@ impl Builders {
         self.0.iter().any(|builder| builder.engine.begins_empty())
     }
 
+    /// Whether every engine knows named contexts, by which an image is taken by digest.
+    pub fn can_pin(&self) -> bool {
+        self.0.iter().all(|builder| builder.engine.can_pin())
+    }
+
     /// Builds each platform by its engine, and keeps nothing.
     ///
     /// # Errors

@@ -16,9 +16,15 @@ fn the_image_has_the_three_programs_and_says_what_it_is() {
     let config = servers().registry().image_config("resource-image", "1");
     assert_eq!(config["config"]["Labels"]["org.opencontainers.image.title"], "git-image");
     assert_eq!((&config["architecture"], &config["os"]), (&json!("amd64"), &json!("linux")));
-    for program in
-        ["opt/resource/check", "opt/resource/in", "opt/resource/out", "usr/local/bin/buildkitd", "usr/sbin/runc"]
-    {
+    for program in [
+        "opt/resource/check",
+        "opt/resource/in",
+        "opt/resource/out",
+        "usr/local/bin/buildkitd",
+        "usr/sbin/runc",
+        "usr/bin/ssh-agent",
+        "usr/bin/ssh-add",
+    ] {
         assert!(resource_image::root().join(program).is_file(), "{program}");
     }
 }

@@ -24,16 +24,16 @@ pub async fn of_inputs(registry: &Registry, tag: &Tag, inputs: InputsId) -> Resu
 pub async fn of_platform(registry: &Registry, image: Image, wanted: Option<&ImagePlatform>) -> Result<Image, Error> {
     let default = ImagePlatform::default();
     let platform = wanted.unwrap_or(&default);
-    if image.is_for(platform) {
-        return Ok(image);
-    }
     match registry.content(&image.manifest)? {
+        // The index says what its images are for, whatever their configs say.
         Content::Index { .. } => {
             let digest = image.manifest.digest;
             let chosen = registry.image(At::Digest(&digest), Choice::Only(platform)).await?;
             Ok(chosen.unwrap_or(image))
         }
-        Content::Image { .. } if wanted.is_some() => Err(registry.other_platform(&image, platform).into()),
+        Content::Image { .. } if wanted.is_some() && !image.is_for(platform) => {
+            Err(registry.other_platform(&image, platform).into())
+        }
         Content::Image { .. } => Ok(image),
     }
 }

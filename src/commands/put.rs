@@ -121,18 +121,24 @@ fn answer(put: &Put<'_>, commit: &CommitFacts, image: &Image, tags: &[Tag], how:
     Answer { version: put.version, metadata: facts.into_metadata() }
 }
 
+/// Refuses a path whose artifact is not there, which Concourse brings only when it is told to.
+fn artifact_is_there(artifacts: &Path, name: &str) -> Result<(), StepError> {
+    let first = name.split('/').find(|part| !part.is_empty() && *part != ".").unwrap_or(name);
+    if artifacts.join(first).is_dir() {
+        return Ok(());
+    }
+    let entries = std::fs::read_dir(artifacts);
+    let entries = entries.map_err(|source| StepError::File { what: "list", path: artifacts.to_owned(), source })?;
+    let mut there: Vec<String> =
+        entries.flatten().map(|entry| format!("`{}`", entry.file_name().to_string_lossy())).collect();
+    there.sort();
+    Err(StepError::NoSuchArtifact { name: first.to_owned(), there })
+}
+
 /// A directory below the artifacts, as a param names it.
 fn artifact_directory(artifacts: &Path, key: &'static str, name: &str) -> Result<std::path::PathBuf, StepError> {
     let path = artifact_path(artifacts, key, name)?;
-    let first = name.split('/').find(|part| !part.is_empty() && *part != ".").unwrap_or(name);
-    if !artifacts.join(first).is_dir() {
-        let entries = std::fs::read_dir(artifacts);
-        let entries = entries.map_err(|source| StepError::File { what: "list", path: artifacts.to_owned(), source })?;
-        let mut there: Vec<String> =
-            entries.flatten().map(|entry| format!("`{}`", entry.file_name().to_string_lossy())).collect();
-        there.sort();
-        return Err(StepError::NoSuchArtifact { name: first.to_owned(), there });
-    }
+    artifact_is_there(artifacts, name)?;
     if !path.is_dir() {
         return Err(StepError::NoDirectory { key, path: name.to_owned() });
     }

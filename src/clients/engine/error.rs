@@ -260,6 +260,8 @@ pub enum Refusal {
     Unreachable,
     /// The engine itself does not have it any more.
     Gone,
+    /// Its registry took two uploads of one layer at once for each other.
+    Mixed,
     /// Something else.
     Other,
 }
@@ -272,6 +274,7 @@ impl std::fmt::Display for Refusal {
             Self::Untrusted => "is at a registry that the engine does not trust",
             Self::Unreachable => "is at a registry that the engine cannot reach",
             Self::Gone => "is no longer in the engine",
+            Self::Mixed => "was mixed up with another upload by its registry",
             Self::Other => "could not be transferred",
         })
     }
@@ -326,14 +329,16 @@ impl EngineError {
             Self::Dockerfile { .. } => {
                 "if the line is right, it is newer than this engine: Docker 20.10 knows no here-documents, for one; `# syntax=docker/dockerfile:1` in the first line brings them"
             }
-            Self::UnknownStage { .. } => "`source.build.target` must be a name that stands after AS in a FROM line",
+            Self::UnknownStage { .. } => {
+                "`source.build.target`, and `params.test`, must be a name that stands after AS in a FROM line"
+            }
             Self::Base { why, .. } | Self::Syntax { why, .. } => match why {
                 Refusal::NotFound | Refusal::Denied => {
                     "check the name; registries often say the same for a missing and for a private image, and only the host of `source.registry.repository` is asked with `source.registry.username`"
                 }
                 Refusal::Untrusted => TRUST,
                 Refusal::Unreachable => "the engine, not the worker, must be able to reach the registry",
-                Refusal::Gone | Refusal::Other => return None,
+                Refusal::Gone | Refusal::Mixed | Refusal::Other => return None,
             },
             Self::DiskFull { .. } => {
                 "make room where the engine keeps its state, for example with `docker builder prune`"
@@ -354,6 +359,7 @@ impl EngineError {
                 Refusal::Gone => {
                     "another put of the same image, or a clean-up of the engine, removed it: run the step again"
                 }
+                Refusal::Mixed => "run the step again: what was uploaded whole stays there",
                 Refusal::NotFound | Refusal::Other => return None,
             },
             Self::NoDigest { .. } => return None,

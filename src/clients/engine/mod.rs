@@ -334,7 +334,7 @@ impl Engine {
             Ok(answer) => {
                 let (cached, steps) = progress.cached();
                 say.line(format_args!(
-                    "build: {cached} of {steps} steps from the cache; {} of the context sent, the engine had the rest",
+                    "build: {cached} of {steps} steps from the cache; {} of the context sent",
                     size(files.sent_bytes())
                 ));
                 Ok(answer)

@@ -111,6 +111,8 @@ pub(super) fn refusal(words: &str) -> Refusal {
         Refusal::Untrusted
     } else if has(&["dial tcp", "no such host", "connection refused", "i/o timeout", "network is unreachable"]) {
         Refusal::Unreachable
+    } else if has(&["provided digest did not match uploaded content"]) {
+        Refusal::Mixed
     } else if has(&["does not exist locally", "tag does not exist"]) {
         Refusal::Gone
     } else if has(&["not found", "manifest unknown", "404"]) {
@@ -275,6 +277,12 @@ mod tests {
                 "failed to push r/a: push access denied, repository does not exist or may require authorization",
                 "cannot push r/a:1 by the engine: the image was refused by its registry",
                 "push access denied, repository does not exist or may require authorization",
+            ),
+            (
+                "",
+                "failed to push r/a: provided digest did not match uploaded content; blob unknown to registry - sha256:00",
+                "cannot push r/a:1 by the engine: the image was mixed up with another upload by its registry",
+                "provided digest did not match uploaded content; blob unknown to registry - sha256:00",
             ),
             ("[2/2] ADD a /", "something new", "cannot build r/a:1: [2/2] ADD a / failed", "something new"),
             ("", "something new", "cannot build r/a:1", "something new"),

@@ -111,6 +111,11 @@ async fn build_with(
             );
             publish(put, params, builders, &build).await
         }
+        // The engine uploads image and cache at once, and a layer of both may come to the registry twice.
+        Err(Error::Engine(EngineError::Push { why: Refusal::Mixed, .. })) => {
+            put.say.line("push: the registry mixed up two uploads of one layer; once more, from the engine's cache");
+            publish(put, params, builders, &build).await
+        }
         result => result,
     }
 }

@@ -8,7 +8,7 @@ use crate::clients::engine::{Given, NamedContext};
 use crate::clients::ssh_agent::Agent;
 use crate::commands::StepError;
 use crate::commands::put::build::{self, LaidOut};
-use crate::commands::put::{Put, artifact_path};
+use crate::commands::put::{Put, artifact_is_there, artifact_path};
 use crate::concourse::Edge;
 use crate::error::Error;
 use crate::names::Secret;
@@ -60,7 +60,9 @@ fn secret(put: &Put<'_>, edge: &Edge, artifacts: &Path, key: &str, source: &Secr
     let secret = match source {
         SecretSource::Value(value) => value.clone(),
         SecretSource::File(path) => {
-            let path = artifact_path(artifacts, &format!("{key}.file"), path)?;
+            let name = path;
+            let path = artifact_path(artifacts, &format!("{key}.file"), name)?;
+            artifact_is_there(artifacts, name)?;
             let text = std::fs::read_to_string(&path);
             Secret::new(text.map_err(|source| StepError::File {
                 what: "read a secret of the build from",

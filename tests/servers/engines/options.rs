@@ -147,6 +147,11 @@ fn a_secret_that_is_not_there_is_named() {
              hint: Concourse sets only BUILD_… and what the image of the resource type sets; give the secret by `value: ((name))`, or by `file`\n",
         ),
         (
+            json!({"file": "given/token"}),
+            "error: there is no artifact `given` in this step\n\
+             hint: there is `repo`. Concourse brings the artifacts that `inputs` of the put names, or without it those whose name begins a param; a get must have run before under the name `given`\n",
+        ),
+        (
             json!({"file": "../token"}),
             "error: `source.build.secrets.token.file` \"../token\" leads outside of the artifacts of this step\n\
              hint: write it as ARTIFACT or ARTIFACT/PATH\n",

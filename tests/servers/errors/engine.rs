@@ -67,7 +67,7 @@ fn a_target_that_is_no_stage_is_named() {
         &ran,
         &format!(
             "error: cannot build {}: the Dockerfile has no stage \"two\"\n\
-             hint: `source.build.target` must be a name that stands after AS in a FROM line\n",
+             hint: `source.build.target`, and `params.test`, must be a name that stands after AS in a FROM line\n",
             content(name, &ran)
         ),
     );

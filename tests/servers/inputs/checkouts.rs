@@ -39,7 +39,7 @@ fn a_fresh_checkout_of_another_owner_and_umask_is_no_change_for_the_engine() {
     );
     let first = project.put(&project.source, "master");
     let version = first.succeeds()["version"].clone();
-    assert!(first.stderr.contains("; 2 bytes of the context sent, "), "{}", first.stderr);
+    assert!(first.stderr.contains("; 2 bytes of the context sent\n"), "{}", first.stderr);
     let before = config(&project, &version);
     let digest = first.succeeds()["metadata"].as_array().and_then(|all| {
         let digest = all.iter().find(|fact| fact["name"] == "digest")?;
@@ -55,7 +55,7 @@ fn a_fresh_checkout_of_another_owner_and_umask_is_no_change_for_the_engine() {
     give_to(&artifacts, 1234, 1234);
     let again = put_repo(&project, &artifacts);
     assert_eq!(again.succeeds()["version"], version);
-    assert!(again.stderr.contains("; 0 bytes of the context sent, "), "{}", again.stderr);
+    assert!(again.stderr.contains("; 0 bytes of the context sent\n"), "{}", again.stderr);
     assert_eq!(config(&project, &version), before, "the same image");
 }
 

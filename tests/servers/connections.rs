@@ -393,11 +393,17 @@ fn a_registry_that_lets_in_whom_it_knows_by_certificate() {
     let project = Project::new("connect-certificate");
     let block = json!({"repository": registry.repository("connect-certificate"), "ca_certs": [registry.ca_certs()]});
     let mut source = project.source_with(&[("/registry", block), ("/only_built", json!(true))]);
-    let ran = check(&source, None);
-    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
     let hint = "hint: give a certificate that it accepts, with its key, in `source.registry.client_certs`\n";
-    assert!(ran.stderr.contains(" lets in only whom it knows by certificate\n"), "{}", ran.stderr);
-    assert!(ran.stderr.ends_with(hint), "{}", ran.stderr);
+    let refused = |source: &Value| {
+        let ran = check(source, None);
+        assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+        // The server says why and closes while the request is on its way: the kernel may drop what it said with the rest.
+        let was_lost = ran.stderr.contains("\ncause: connection closed\n");
+        assert!(was_lost || ran.stderr.contains(" lets in only whom it knows by certificate\n"), "{}", ran.stderr);
+        assert!(was_lost || ran.stderr.ends_with(hint), "{}", ran.stderr);
+        !was_lost
+    };
+    assert!((0..5).any(|_| refused(&source)), "five times it was not heard why");
 
     let mut entry = registry.client_cert().expect("it has TLS");
     entry["domain"] = json!(registry.host());
@@ -406,7 +412,7 @@ fn a_registry_that_lets_in_whom_it_knows_by_certificate() {
 
     // It is for another registry.
     source["registry"]["client_certs"][0]["domain"] = json!("other.example");
-    assert!(check(&source, None).stderr.ends_with(hint));
+    assert!((0..5).any(|_| refused(&source)), "five times it was not heard why");
 }
 
 #[test]

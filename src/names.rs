@@ -606,7 +606,9 @@ impl FromStr for Repository {
         if name.chars().any(|c| c.is_ascii_uppercase()) {
             return bad("repository", text, "has upper-case letters, which a repository may not have");
         }
-        if !is_host_and_port(host) || !name.split('/').all(is_name_part) || name.len() > MAX_REPOSITORY_LENGTH {
+        // The library reads the whole as a name at first, and a name's part may have a `_`, where a host may not.
+        let is_readable = is_host_and_port(host) || is_name_part(host);
+        if !is_readable || !name.split('/').all(is_name_part) || name.len() > MAX_REPOSITORY_LENGTH {
             return bad(
                 "repository",
                 text,
@@ -723,7 +725,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_repository_is_read_as_the_library_reads_a_reference(text in "[a-zA-Z0-9._:/-]{1,24}|(localhost|docker.io|index.docker.io|h.example:50)/[a-z0-9._/-]{1,12}") {
+        fn a_repository_is_read_as_the_library_reads_a_reference(text in "[a-zA-Z0-9._:/-]{1,24}|(localhost|docker\\.io|index[._]docker\\.io|[a-z_-]{1,4}\\.[a-z]{1,2}|h\\.example:50)/[a-z0-9._/-]{1,12}") {
             // A tag is refused here, and taken there.
             if text.rsplit('/').next().is_some_and(|last| last.contains(':')) {
                 return Ok(());

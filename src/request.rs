@@ -513,6 +513,9 @@ pub struct PutParams {
     pub context: Option<String>,
     /// Further build args. Only with `only_built` and `source`.
     pub args: BTreeMap<String, String>,
+    /// Images that earlier steps made (`artifact/path`), by the names that the Dockerfile has for them. Only with
+    /// `only_built` and `source`.
+    pub contexts: BTreeMap<String, String>,
     /// A file (`artifact/path`) with further build args. Only with `only_built` and `source`.
     pub args_file: Option<String>,
 }

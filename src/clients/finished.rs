@@ -3,8 +3,9 @@
 //! Only the small files are read when it is opened. Layers are read when they are sent, and verified then: those of
 //! a digest against that, uncompressed ones also against the config. Uncompressed layers are compressed on the way.
 //!
-//! `store` has the files, in a directory or in an archive.
+//! `store` has the files, in a directory or in an archive; `blobs` shows them to an engine.
 
+mod blobs;
 mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,7 @@ use serde_json::{Map, Value, json};
 
 use super::registry::{Descriptor, Upload};
 use crate::names::Digest;
+pub use blobs::Blobs;
 use store::{GZIP, Pack, Store, normal};
 
 /// The most bytes of a manifest, an index or a config.
@@ -74,7 +76,7 @@ impl FinishedError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                "`params.image` is ARTIFACT/PATH of what an earlier task made: is its output named so?".to_owned()
+                "give ARTIFACT/PATH of what an earlier step made: is its output named so?".to_owned()
             }
             Self::Io { .. } => return None,
             Self::NotAnImage { .. } => {
@@ -82,7 +84,7 @@ impl FinishedError {
                     .to_owned()
             }
             Self::Several { .. } => "save one image alone, or an index of all platforms".to_owned(),
-            Self::Damaged { .. } => "let the task that made it run again; it may have ended in the middle".to_owned(),
+            Self::Damaged { .. } => "let the step that made it run again; it may have ended in the middle".to_owned(),
         })
     }
 }
@@ -197,17 +199,27 @@ impl Finished {
     /// It is none of the three forms, holds several images, or its small files do not fit together.
     pub fn open(path: &Path) -> Result<Self, FinishedError> {
         let read = Reading { store: Arc::new(Store::open(path)?), path };
-        if read.store.has(INDEX) {
-            return read.layout();
+        match read.form()? {
+            Form::Layout => read.layout(),
+            Form::Docker => read.docker(),
         }
-        if read.store.has(DOCKER_MANIFEST) {
-            return read.docker();
-        }
-        Err(FinishedError::NotAnImage {
-            path: path.to_owned(),
-            why: "it has neither an index.json, as OCI has it, nor a manifest.json, as `docker save` writes it",
-        })
     }
+}
+
+/// How its files are named.
+enum Form {
+    /// As OCI has it: a layout, or an archive of one.
+    Layout,
+    /// As `docker save` writes it.
+    Docker,
+}
+
+/// What `docker save` says of an image: the names of its files.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Saved {
+    config: String,
+    layers: Vec<String>,
 }
 
 /// What is used of a manifest or index.
@@ -234,6 +246,19 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
+    fn form(&self) -> Result<Form, FinishedError> {
+        if self.store.has(INDEX) {
+            return Ok(Form::Layout);
+        }
+        if self.store.has(DOCKER_MANIFEST) {
+            return Ok(Form::Docker);
+        }
+        Err(FinishedError::NotAnImage {
+            path: self.path.to_owned(),
+            why: "it has neither an index.json, as OCI has it, nor a manifest.json, as `docker save` writes it",
+        })
+    }
+
     fn damaged(&self, why: impl Into<String>) -> FinishedError {
         FinishedError::Damaged { path: self.path.to_owned(), why: why.into() }
     }
@@ -368,13 +393,7 @@ impl Reading<'_> {
 
     fn blob_layer(&self, descriptor: Descriptor, diff_id: Digest) -> Result<Upload, FinishedError> {
         let name = blob_name(&descriptor.digest);
-        let size = match self.store.file(&name) {
-            Ok((_, size)) => size,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(self.damaged(format!("it has no {name}, which is a layer")));
-            }
-            Err(source) => return Err(FinishedError::Io { path: self.path.join(name), source }),
-        };
+        let (_, size) = self.store.file(&name).map_err(|error| self.layer_failed(&name, error))?;
         if size != descriptor.size {
             return Err(self.damaged(format!("{name} has {size} bytes, not {}", descriptor.size)));
         }
@@ -393,13 +412,8 @@ impl Reading<'_> {
         })
     }
 
-    fn docker(&self) -> Result<Finished, FinishedError> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "PascalCase")]
-        struct Saved {
-            config: String,
-            layers: Vec<String>,
-        }
+    /// The names of the one image in an archive of `docker save`.
+    fn saved(&self) -> Result<Saved, FinishedError> {
         let bytes = self.small(DOCKER_MANIFEST)?;
         let mut saved: Vec<Saved> = self.json(DOCKER_MANIFEST, &bytes)?;
         // One image that has several names is one entry; but not every tool does it so.
@@ -407,10 +421,22 @@ impl Reading<'_> {
         if 1 < distinct.len() {
             return Err(FinishedError::Several { path: self.path.to_owned(), count: distinct.len() });
         }
-        let Some(Saved { config: config_name, layers }) = saved.pop() else {
+        let Some(Saved { config, layers }) = saved.pop() else {
             return Err(self.damaged("manifest.json names no image"));
         };
-        let config_name = normal(config_name.as_bytes());
+        let layers = layers.iter().map(|name| normal(name.as_bytes())).collect();
+        Ok(Saved { config: normal(config.as_bytes()), layers })
+    }
+
+    fn layer_failed(&self, name: &str, error: io::Error) -> FinishedError {
+        match error.kind() {
+            io::ErrorKind::NotFound => self.damaged(format!("it has no {name}, which is a layer")),
+            _ => FinishedError::Io { path: self.path.join(name), source: error },
+        }
+    }
+
+    fn docker(&self) -> Result<Finished, FinishedError> {
+        let Saved { config: config_name, layers } = self.saved()?;
         let bytes = self.small(&config_name)?;
         let digest = Digest::of(&bytes);
         // The name is the digest: `<hex>.json`, or `blobs/sha256/<hex>`.
@@ -420,14 +446,10 @@ impl Reading<'_> {
             return Err(self.damaged(format!("{config_name} has the digest {digest}")));
         }
         let Config { body: config, platform, diff_ids } = self.config(&config_name, &bytes, layers.len())?;
-        let layers = layers.iter().zip(diff_ids).map(|(name, diff_id)| {
-            let name = normal(name.as_bytes());
+        let layers = layers.into_iter().zip(diff_ids).map(|(name, diff_id)| {
             let mut magic = Vec::new();
             let read = self.store.file(&name).and_then(|(file, _)| file.take(2).read_to_end(&mut magic));
-            read.map_err(|error| match error.kind() {
-                io::ErrorKind::NotFound => self.damaged(format!("it has no {name}, which is a layer")),
-                _ => FinishedError::Io { path: self.path.join(&name), source: error },
-            })?;
+            read.map_err(|error| self.layer_failed(&name, error))?;
             let upload = if magic == GZIP {
                 // Its own digest is nowhere; what is in it, the config says.
                 let open = self.store.opener(name, None, Pack::AsIs);

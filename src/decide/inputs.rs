@@ -142,6 +142,7 @@ impl Recipe {
             ContextSource::Image(reference) => NamedContext::Image(reference),
             ContextSource::Git { url, commit } => NamedContext::Git { url, commit },
             ContextSource::Directory(directory) => NamedContext::Directory(directory),
+            ContextSource::Layout(directory) => NamedContext::Layout(directory),
         };
         let branch = match reuse {
             Reuse::Repository => None,
@@ -554,8 +555,8 @@ fn is_regular(paths: &BTreeMap<GitPath, Mode>, path: &GitPath) -> bool {
 
 fn named_directories(recipe: &Recipe) -> impl Iterator<Item = (&String, &GitPath)> {
     recipe.contexts.iter().filter_map(|(name, context)| match context {
-        NamedContext::Directory(directory) => Some((name, directory)),
-        NamedContext::Image(_) | NamedContext::Git { .. } => None,
+        NamedContext::Directory(directory) | NamedContext::Layout(directory) => Some((name, directory)),
+        NamedContext::Image(_) | NamedContext::Git { .. } | NamedContext::Finished(_) => None,
     })
 }
 

@@ -86,6 +86,8 @@ pub enum ContextSource {
     },
     /// A directory of the repository.
     Directory(GitPath),
+    /// `oci-layout://directory`: an image in a directory of the repository.
+    Layout(GitPath),
 }
 
 /// Which network a RUN has.
@@ -329,10 +331,8 @@ fn context(text: &str) -> Result<ContextSource, String> {
         let is_word = !reference.is_empty() && !reference.contains(|c: char| c.is_whitespace() || c.is_control());
         return if is_word { Ok(ContextSource::Image(reference.to_owned())) } else { Err("names no image".to_owned()) };
     }
-    if text.starts_with("oci-layout://") {
-        return Err(
-            "is a layout on disk, which comes with a later release; push it, and name it as docker-image://".into()
-        );
+    if let Some(directory) = text.strip_prefix("oci-layout://") {
+        return directory.parse().map(ContextSource::Layout).map_err(|error: BadName| error.why);
     }
     if text.contains("://") {
         let (url, commit) = text.split_once('#').unwrap_or((text, ""));

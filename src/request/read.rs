@@ -706,12 +706,14 @@ fn put_params(block: &Block, source: &Source) -> Result<PutParams, RequestError>
         version: block.parsed("version")?,
         aliases: if block.flag("bump_aliases") { Aliases::Bump } else { Aliases::Leave },
         context: block.text("context"),
+        contexts: block.text_map("contexts"),
         args: block.text_map("args"),
         args_file: block.text("args_file"),
     };
     if params.image.is_some() {
         for (name, is_given) in [
             ("context", params.context.is_some()),
+            ("contexts", !params.contexts.is_empty()),
             ("args", !params.args.is_empty()),
             ("args_file", params.args_file.is_some()),
             ("test", params.test.is_some()),
@@ -731,6 +733,7 @@ fn put_params(block: &Block, source: &Source) -> Result<PutParams, RequestError>
     for (name, is_given) in [
         ("image", params.image.is_some()),
         ("context", params.context.is_some()),
+        ("contexts", !params.contexts.is_empty()),
         ("args", !params.args.is_empty()),
         ("args_file", params.args_file.is_some()),
     ] {
@@ -743,6 +746,12 @@ fn put_params(block: &Block, source: &Source) -> Result<PutParams, RequestError>
     {
         return Err(RequestError::Contradiction {
             what: format!("`{}.{name}` has another value than `source.build.args.{name}`", block.key("args")),
+            hint: "give it in one of the two".to_owned(),
+        });
+    }
+    if let Some(name) = params.contexts.keys().find(|name| source.build.options.contexts.contains_key(*name)) {
+        return Err(RequestError::Contradiction {
+            what: format!("`{}.{name}` is `source.build.contexts.{name}` too", block.key("contexts")),
             hint: "give it in one of the two".to_owned(),
         });
     }

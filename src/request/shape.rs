@@ -368,6 +368,7 @@ pub static PUT_PARAMS: &[Key] = &[
     now("version", Kind::Text),
     now("bump_aliases", Kind::Flag),
     now("context", Kind::Text),
+    now("contexts", Kind::TextMap),
     now("args", Kind::TextMap),
     now("args_file", Kind::Text),
     now("image", Kind::Text),

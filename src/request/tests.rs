@@ -159,6 +159,24 @@ fn params_that_git_does_not_describe_need_only_built_and_a_checkout() {
             "error: `params.args.A` has another value than `source.build.args.A`\n\
              hint: give it in one of the two",
         ),
+        (
+            "",
+            r#""source": "repo", "contexts": {"base": "built/image.tar"}"#,
+            "error: `params.contexts` makes an image that git alone does not describe, whose version check cannot compute\n\
+             hint: let check announce what was put: write the line `only_built: true` into the `source` of the resource",
+        ),
+        (
+            r#""only_built": true, "build": {"contexts": {"base": "docker-image://debian:12"}},"#,
+            r#""source": "repo", "contexts": {"base": "built/image.tar"}"#,
+            "error: `params.contexts.base` is `source.build.contexts.base` too\n\
+             hint: give it in one of the two",
+        ),
+        (
+            only_built,
+            r#""source": "repo", "image": "built/a.tar", "contexts": {"base": "built/b.tar"}"#,
+            "error: `params.contexts` does not go with `params.image`, which builds nothing\n\
+             hint: the task that makes the image builds and tests it",
+        ),
     ] {
         assert_eq!(report::<PutRequest>(&put(more, params)), message, "{params}");
     }

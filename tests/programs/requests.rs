@@ -676,7 +676,7 @@ fn out_refuses_what_it_cannot_serve_and_says_what_to_write() {
         (
             beside(&json!({"params": {"repository": "repo"}})),
             "error: `params.repository` is not a key of git-image\n\
-             hint: known here: source, tags, additional_tags, rebuild, labels, version, bump_aliases, context, args, args_file, image, test\n",
+             hint: known here: source, tags, additional_tags, rebuild, labels, version, bump_aliases, context, contexts, args, args_file, image, test\n",
         ),
         (
             beside(&json!({"params": {"skip_download": true}})),

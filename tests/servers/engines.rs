@@ -1,5 +1,6 @@
 //! The same builds on every engine: a BuildKit daemon, and Docker engines old and new with either store.
 
+mod images;
 mod options;
 mod reach;
 mod trouble;

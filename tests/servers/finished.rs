@@ -262,13 +262,13 @@ fn what_is_no_whole_image_is_an_error_before_anything_is_tagged() {
     write("packed.tar.gz", &image::gzip(&whole));
     write("other.tar", &layer("a", "b"));
     write("empty.tar", b"");
-    let damaged = "hint: let the task that made it run again; it may have ended in the middle\n";
+    let damaged = "hint: let the step that made it run again; it may have ended in the middle\n";
     let forms = "hint: give what `docker save` writes, an OCI archive, or the directory of an OCI layout; not compressed as a whole\n";
     for (name, error, hint) in [
         (
             "none.tar",
             format!("error: cannot read the image {}\ncause: No such file or directory (os error 2)\n", at("none.tar")),
-            "hint: `params.image` is ARTIFACT/PATH of what an earlier task made: is its output named so?\n",
+            "hint: give ARTIFACT/PATH of what an earlier step made: is its output named so?\n",
         ),
         ("packed.tar.gz", format!("error: {} is no image: it is compressed\n", at("packed.tar.gz")), forms),
         ("empty.tar", format!("error: {} is no image: it is empty\n", at("empty.tar")), forms),

@@ -2,10 +2,11 @@
 //!
 //! A build is three conversations at once: Solve says what is wanted and ends with the image, Status tells what happens,
 //! and the session lets the engine ask for files and credentials. How the engine is reached is in `transport`, what it
-//! is in `identity`, what it is asked for in `request`, what it may ask in `session`, `filesync` and `select`, what it
+//! is in `identity`, what it is asked for in `request`, what it may ask in `session`, `filesync`, `select` and `content`, what it
 //! tells in `progress` and `words`, and how an image leaves one that does not push by itself in `push`. One that is not
 //! reached but started is in [`embedded`].
 
+mod content;
 pub mod embedded;
 mod error;
 mod filesync;
@@ -37,6 +38,7 @@ pub use error::{Cause, EngineError, Refusal};
 pub use push::InEngine;
 
 use crate::clients::context::Context;
+use crate::clients::finished::Blobs;
 use crate::decide::builders;
 use crate::names::{Digest, Secret};
 use crate::request::{BuildOptions, Credentials, EngineHost, RegistryTransport};
@@ -122,6 +124,8 @@ pub enum NamedContext {
     Fetched(String),
     /// Files that we have.
     Files(Arc<Context>),
+    /// An image that we have.
+    Image(Arc<Blobs>),
 }
 
 /// References of a build cache in a registry. None by default.

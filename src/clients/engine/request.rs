@@ -6,24 +6,28 @@ use bollard_buildkit_proto::moby::buildkit::v1::{CacheOptions, CacheOptionsEntry
 
 use super::error::EngineError;
 use super::identity::Exports;
-use super::{Build, NamedContext, random_id};
+use super::{Build, NamedContext, content, random_id};
 use crate::request::{Compression, Network, RegistryCache, RegistryTransport, Steps, Timestamps};
 
 /// The level of gzip when none is given: half as long as the engines' own, for layers that are some percent larger.
 const GZIP_LEVEL: u8 = 1;
 
-/// Refuses what an engine cannot do that keeps images in a store of its own: it would leave it out without a word.
+/// Refuses what an engine cannot do that keeps images in a store of its own: it would leave it out without a word, or
+/// fail in words of its own.
 pub(super) fn refuse(build: &Build<'_>, exports: Exports, engine: &str) -> Result<(), EngineError> {
     let options = build.options;
+    let image = build.given.contexts.iter().find(|(_, context)| matches!(context, NamedContext::Image(_)));
+    let image = image.map(|(name, _)| format!("contexts.{name}: an image on disk"));
     let asked = [
-        ("compression", options.compression.is_some()),
-        ("reproducible: true", options.timestamps == Timestamps::Rewritten),
-        ("cache: true", options.cache == RegistryCache::Always),
-        ("platforms", build.platforms.len() > 1),
+        (image.as_deref().unwrap_or_default(), image.is_some()),
+        ("source.build.compression", options.compression.is_some()),
+        ("source.build.reproducible: true", options.timestamps == Timestamps::Rewritten),
+        ("source.build.cache: true", options.cache == RegistryCache::Always),
+        ("source.build.platforms", build.platforms.len() > 1),
     ];
     match (exports, asked.iter().find(|(_, asked)| *asked)) {
         (Exports::ToTheEngine, Some((key, _))) => {
-            Err(EngineError::Unable { key: format!("source.build.{key}"), engine: engine.to_owned() })
+            Err(EngineError::Unable { key: (*key).to_owned(), engine: engine.to_owned() })
         }
         (Exports::ToTheEngine | Exports::ToTheRegistry | Exports::Nowhere, _) => Ok(()),
     }
@@ -78,6 +82,7 @@ fn attributes(build: &Build<'_>) -> HashMap<String, String> {
         let source = match context {
             NamedContext::Fetched(address) => address.clone(),
             NamedContext::Files(_) => format!("local:{name}"),
+            NamedContext::Image(blobs) => format!("oci-layout://{}@{}", content::STORE, blobs.root()),
         };
         text(&format!("context:{name}"), &source)
     }));

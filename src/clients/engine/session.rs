@@ -1,5 +1,5 @@
-//! What the engine may ask of us while it builds: files of the declared directories, credentials of the hosts that the
-//! source lists, and the secrets and ssh keys that it gives.
+//! What the engine may ask of us while it builds: files and images of the declared contexts, credentials of the hosts
+//! that the source lists, and the secrets and ssh keys that it gives.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -27,6 +27,7 @@ use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Given;
+use super::content::{self, Content};
 use super::filesync::Files;
 use super::transport::SessionHeaders;
 use crate::names::Secret;
@@ -63,7 +64,8 @@ pub(super) fn headers(id: &str, shared_key: &str, given: &Given) -> SessionHeade
     ];
     let secrets = if given.secrets.is_empty() { &[][..] } else { &SECRETS };
     let ssh = if given.agents.is_empty() { &[][..] } else { &SSH };
-    let methods = METHODS.iter().chain(secrets).chain(ssh);
+    let images = if Content::of(&given.contexts).is_empty() { &[][..] } else { &content::METHODS };
+    let methods = METHODS.iter().chain(secrets).chain(ssh).chain(images);
     headers.extend(methods.map(|method| ("X-Docker-Expose-Session-Grpc-Method", (*method).to_owned())));
     headers
 }
@@ -80,6 +82,7 @@ pub(super) fn serve(
     tasks: &mut JoinSet<()>,
 ) {
     let (secrets, agents) = (given.secrets.clone(), given.agents.clone());
+    let content = Content::of(&given.contexts);
     let (mut ours, theirs) = tokio::io::duplex(PIPE_BYTES);
     tasks.spawn(async move {
         // Either side may end first; the build itself says what that means.
@@ -93,6 +96,7 @@ pub(super) fn serve(
             .add_service(FileSyncServer::from_arc(files))
             .add_service(SecretsServer::new(Hidden(secrets)))
             .add_service(SshServer::new(Agents(agents)))
+            .add_service(content)
             .serve_with_incoming(tokio_stream::once(Ok::<_, std::io::Error>(theirs)));
         let _ = served.await;
     });

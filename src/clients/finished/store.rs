@@ -24,6 +24,7 @@ const LEVEL: u32 = 1;
 /// Where the files of an image are.
 pub(super) enum Store {
     Directory(PathBuf),
+    Files(BTreeMap<String, PathBuf>),
     Archive { path: PathBuf, files: BTreeMap<String, Place> },
 }
 
@@ -95,28 +96,28 @@ impl Store {
     pub(super) fn has(&self, name: &str) -> bool {
         match self {
             Self::Directory(directory) => directory.join(name).is_file(),
+            Self::Files(files) => files.contains_key(name),
             Self::Archive { files, .. } => files.contains_key(name),
         }
     }
 
     /// A file and its size in bytes.
     pub(super) fn file(&self, name: &str) -> io::Result<(Box<dyn Read + Send>, u64)> {
-        match self {
-            Self::Directory(directory) => {
-                let path = directory.join(name);
-                let size = path.metadata()?.len();
-                if !path.is_file() {
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{name} is no file")));
-                }
-                Ok((Box::new(File::open(path)?.take(size)), size))
-            }
-            Self::Archive { path, files } => {
-                let place = files.get(name).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
-                let mut file = File::open(path)?;
-                file.seek(SeekFrom::Start(place.offset))?;
-                Ok((Box::new(file.take(place.size)), place.size))
-            }
-        }
+        self.file_from(name, 0)
+    }
+
+    /// A file from `offset` on, and its whole size in bytes.
+    pub(super) fn file_from(&self, name: &str, offset: u64) -> io::Result<(Box<dyn Read + Send>, u64)> {
+        let missing = || io::Error::from(io::ErrorKind::NotFound);
+        let (path, place) = match self {
+            Self::Directory(directory) => whole(name, directory.join(name))?,
+            Self::Files(files) => whole(name, files.get(name).ok_or_else(missing)?.clone())?,
+            Self::Archive { path, files } => (path.clone(), *files.get(name).ok_or_else(missing)?),
+        };
+        let offset = offset.min(place.size);
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(place.offset + offset))?;
+        Ok((Box::new(file.take(place.size - offset)), place.size))
     }
 
     /// Opens a file again and again: whole, of this digest when one is known, and compressed where that is wanted.
@@ -131,6 +132,15 @@ impl Store {
             })
         })
     }
+}
+
+/// A file of its own, called `name` here.
+fn whole(name: &str, path: PathBuf) -> io::Result<(PathBuf, Place)> {
+    let metadata = path.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{name} is no file")));
+    }
+    Ok((path, Place { offset: 0, size: metadata.len() }))
 }
 
 /// A name in an archive without `.` and `..`.

@@ -1,11 +1,14 @@
 //! What the params of a put add to the build, and git does not describe.
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::clients::checkout::Directory;
+use crate::clients::finished::Blobs;
 use crate::commands::StepError;
 use crate::commands::put::{artifact_directory, artifact_path, stays_inside};
-use crate::decide::inputs::{Pairs, Recipe, merge_pairs};
+use crate::decide::inputs::{NamedContext, Pairs, Recipe, merge_pairs};
 use crate::error::Error;
 use crate::names::GitPath;
 use crate::request::{PutParams, Source};
@@ -19,6 +22,8 @@ pub struct Beyond {
     pub recipe: Recipe,
     /// The context that a task made, and the path that stands for it: as it is seen from the checkout, so no path of git.
     pub context: Option<(GitPath, Directory)>,
+    /// The images that other steps made, by their names in the Dockerfile.
+    pub images: BTreeMap<String, Arc<Blobs>>,
 }
 
 impl Beyond {
@@ -48,8 +53,16 @@ impl Beyond {
             }
             (Some(_), None) | (None, _) => None,
         };
-        let adds = context.is_some() || !params.args.is_empty() || params.args_file.is_some();
-        Ok(adds.then_some(Self { recipe, context }))
+        let mut images = BTreeMap::new();
+        for (name, image) in &params.contexts {
+            let key = format!("params.contexts.{name}");
+            let path = artifact_path(artifacts, &key, image)?;
+            let blobs = Blobs::open(&path)?;
+            recipe.contexts.insert(name.clone(), NamedContext::Finished(blobs.root()));
+            images.insert(name.clone(), Arc::new(blobs));
+        }
+        let adds = context.is_some() || !images.is_empty() || !params.args.is_empty() || params.args_file.is_some();
+        Ok(adds.then_some(Self { recipe, context, images }))
     }
 }
 

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::clients::context::{Context, ContextKind, Share};
 use crate::clients::engine::{Given, NamedContext};
+use crate::clients::finished::Blobs;
 use crate::clients::ssh_agent::Agent;
 use crate::commands::StepError;
 use crate::commands::put::build::{self, LaidOut};
 use crate::commands::put::{Put, artifact_is_there, artifact_path};
 use crate::concourse::Edge;
 use crate::error::Error;
-use crate::names::Secret;
+use crate::names::{GitPath, Secret};
 use crate::request::{ContextSource, SecretSource, SshKey};
 
 /// What the build is given, and the agents that must live as long as it.
@@ -49,10 +51,23 @@ fn contexts(put: &Put<'_>, files: &LaidOut) -> Result<BTreeMap<String, NamedCont
             ContextSource::Directory(directory) => {
                 NamedContext::Files(Arc::new(build::context(put, files, directory)?))
             }
+            ContextSource::Layout(directory) => {
+                NamedContext::Image(Arc::new(layout(build::context(put, files, directory)?, directory)?))
+            }
         };
         contexts.insert(name.clone(), context);
     }
+    let images = &put.subject.images;
+    contexts.extend(images.iter().map(|(name, blobs)| (name.clone(), NamedContext::Image(blobs.clone()))));
     Ok(contexts)
+}
+
+/// The image in a directory of the repository.
+fn layout(context: Context, directory: &GitPath) -> Result<Blobs, Error> {
+    let counted = context.entries().iter().filter(|entry| matches!(entry.kind, ContextKind::File { .. }));
+    let files = counted.filter(|entry| entry.share == Share::Counted);
+    let files = files.map(|entry| (entry.path.to_string(), entry.on_disk.clone())).collect();
+    Ok(Blobs::of_files(files, directory.to_os_path())?)
 }
 
 /// A secret, which from now on no line shows.

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::clients::checkout::{Checkout, Directory, Files, Nested};
-use crate::clients::finished::Finished;
+use crate::clients::finished::{Blobs, Finished};
 use crate::clients::git::{Depth, Git, GitError, Tip, Want, blob_id};
 use crate::commands::StepError;
 use crate::commands::history::{FIRST_DEPTH, History};
@@ -48,6 +49,8 @@ pub struct Subject {
     pub files: Option<Files>,
     /// The words of the build: those of the source, and what the params add.
     pub recipe: Recipe,
+    /// Images that other steps made, by their names in the Dockerfile.
+    pub images: BTreeMap<String, Arc<Blobs>>,
 }
 
 /// What a step has besides its request.
@@ -125,6 +128,7 @@ impl Subject {
                 checkout: None,
                 files: None,
                 recipe: recipe.clone(),
+                images: BTreeMap::new(),
             });
         };
         let checkout = Checkout::open(&artifact_directory(artifacts, "params.source", name)?)?;
@@ -150,8 +154,12 @@ impl Subject {
             commit.short(),
             place(&remote, commit)
         ));
-        let recipe = beyond.map_or_else(|| recipe.clone(), |beyond| beyond.recipe);
-        Ok(Self { commit, branch, remote, made_of, described, checkout: Some(checkout), files: Some(files), recipe })
+        let (recipe, images) = match beyond {
+            Some(Beyond { recipe, context: _, images }) => (recipe, images),
+            None => (recipe.clone(), BTreeMap::new()),
+        };
+        let (checkout, files) = (Some(checkout), Some(files));
+        Ok(Self { commit, branch, remote, made_of, described, checkout, files, recipe, images })
     }
 
     /// The digest of everything that the image is made of.
@@ -301,11 +309,14 @@ async fn of_checkout(
 
 /// What the image of a checkout is made of to which the params add something: the files as they lie.
 async fn of_params(beyond: &Beyond, git: &Git, checkout: &Checkout, say: &Say) -> Result<Laid, Error> {
-    let Beyond { recipe, context } = beyond;
+    let Beyond { recipe, context, images } = beyond;
     let mut files = Files::new(Directory::clone(checkout).with(Nested::Files));
     if let Some((at, directory)) = context {
         files.place(at.clone(), directory.clone());
         say.line(format_args!("context: {at}, as it lies; the Dockerfile is {}", recipe.dockerfile));
+    }
+    for (name, blobs) in images {
+        say.line(format_args!("context: {name} is the image {}", blobs.root()));
     }
     let tree = git.tree(checkout.head()).await?;
     let made_of = as_it_lies(recipe, &files, &tree).await?;

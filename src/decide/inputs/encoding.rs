@@ -21,8 +21,8 @@ pub const FORMAT: u64 = 1;
 ///   target, epoch, path of the details;
 /// - lists of pairs of texts, in the order of their keys: args, labels, those of `args_file` and `labels_file` among them;
 /// - the list of the names of the build's secrets (texts, sorted);
-/// - the list of its named contexts, in the order of their names: name, and `image:<reference>`, `git:<address>#<commit>`
-///   or `directory:<path>` (texts);
+/// - the list of its named contexts, in the order of their names: name, and `image:<reference>`, `git:<address>#<commit>`,
+///   `directory:<path>`, `layout:<path>` or `finished:<digest>` (texts);
 /// - the list of entries: path (text), mode (`100644`, `100755`, `120000` or `160000`, text), object id (text of 20 bytes);
 /// - only when any is given, the list of further words, in the order of their keys: key (text), values (list of texts).
 ///

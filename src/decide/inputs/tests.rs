@@ -345,6 +345,8 @@ fn golden_cases() -> Vec<(&'static str, InputsId)> {
         ("context image", of(&|recipe| recipe.contexts = context(NamedContext::Image("debian:12".to_owned())))),
         ("context git", of(&|recipe| recipe.contexts = context(git()))),
         ("context directory", of(&|recipe| recipe.contexts = context(NamedContext::Directory(GitPath::new("src"))))),
+        ("context layout", of(&|recipe| recipe.contexts = context(NamedContext::Layout(GitPath::new("src"))))),
+        ("context finished", of(&|recipe| recipe.contexts = context(NamedContext::Finished(Digest::of(b"image"))))),
         ("ssh", of(&|recipe| recipe.words = Words::default().with("ssh", ["default"]))),
         ("two words", of(&|recipe| recipe.words = Words::default().with("ssh", ["default"]).with("network", ["host"]))),
         ("one word of two", of(&|recipe| recipe.words = Words::default().with("add_hosts", ["a=1", "b=2"]))),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::names::{CommitId, GitPath};
+use crate::names::{CommitId, Digest, GitPath};
 
 /// What a build may read under a name, besides its context: in `FROM` and in `--from` of `COPY` and `RUN --mount`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +18,10 @@ pub enum NamedContext {
     },
     /// A directory of this repository. All that lies in it counts, and is hashed with the other files.
     Directory(GitPath),
+    /// An image in a directory of this repository, as an OCI layout. All that lies in it counts, as for a directory.
+    Layout(GitPath),
+    /// An image that another step made: the digest of its manifest or index.
+    Finished(Digest),
 }
 
 impl NamedContext {
@@ -27,6 +31,8 @@ impl NamedContext {
             Self::Image(reference) => format!("image:{reference}").into_bytes(),
             Self::Git { url, commit } => format!("git:{url}#{commit}").into_bytes(),
             Self::Directory(directory) => [b"directory:", directory.as_bytes()].concat(),
+            Self::Layout(directory) => [b"layout:", directory.as_bytes()].concat(),
+            Self::Finished(digest) => format!("finished:{digest}").into_bytes(),
         }
     }
 }

@@ -462,6 +462,21 @@ impl GitUrl {
         &self.canonical
     }
 
+    /// Where people read the repository: the address of git over http or https without `.git`, else its name over https.
+    pub fn page(&self) -> String {
+        let canonical = format!("https://{}", self.canonical);
+        match (self.scheme, url::Url::parse(&self.text)) {
+            (GitScheme::Http | GitScheme::Https, Ok(mut url)) => {
+                // It may hold a token.
+                url.set_query(None);
+                url.set_fragment(None);
+                let page = url.as_str().trim_end_matches('/');
+                page.strip_suffix(".git").unwrap_or(page).to_owned()
+            }
+            (GitScheme::Ssh, _) | (GitScheme::Http | GitScheme::Https, Err(_)) => canonical,
+        }
+    }
+
     /// The user that the address named. For http and https it is no longer part of [`Self::as_str`].
     pub fn user(&self) -> Option<&str> {
         self.user.as_deref()
@@ -736,6 +751,18 @@ mod tests {
                 // It takes a first part with capitals for a host at first, and for a name in the end.
                 .filter(|(_, name)| !name.contains(|c: char| c.is_ascii_uppercase()));
             prop_assert_eq!(ours, theirs);
+        }
+    }
+
+    #[test]
+    fn the_page_of_a_repository_is_where_a_browser_finds_it() {
+        for (address, page) in [
+            ("https://git.example/acme/app.git", "https://git.example/acme/app"),
+            ("http://ada:secret@git.example:8080/acme/app.git/?token=secret#x", "http://git.example:8080/acme/app"),
+            ("git@git.example:acme/app.git", "https://git.example/acme/app"),
+            ("ssh://git@git.example:2222/acme/app", "https://git.example/acme/app"),
+        ] {
+            assert_eq!(GitUrl::parse(address).expect("it is an address").0.page(), page, "{address}");
         }
     }
 }

@@ -87,6 +87,7 @@ pub mod labels {
 pub fn first_build(image: &Image) -> String {
     let commit = image.label(labels::COMMIT).map_or("an unknown commit", |commit| commit.get(..7).unwrap_or(commit));
     let branch = image.label(labels::REF_NAME).unwrap_or("unknown");
-    let day = image.config.created.as_deref().and_then(|time| time.get(..16)).unwrap_or("an unknown time");
-    format!("from {commit} of branch {branch} at {}", day.replace('T', " "))
+    // An image that a task made need not say when.
+    let time = image.config.created.as_deref().and_then(|time| time.get(..16)).map(|time| time.replace('T', " "));
+    format!("from {commit} of branch {branch}{}", time.map(|time| format!(" at {time}")).unwrap_or_default())
 }

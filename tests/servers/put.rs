@@ -81,6 +81,7 @@ fn the_image_is_labelled_with_where_it_comes_from() {
     let params = json!({"source": "repo", "labels": {"who": "params", "by": "$BUILD_PIPELINE_NAME/${BUILD_JOB_NAME} #$BUILD_NAME $OTHER"}});
     let version = put(&source, &artifacts, params).succeeds()["version"].clone();
     let commit = project.git.id("master");
+    let page = project.git.uri().trim_end_matches(".git");
     assert_eq!(
         labels(&project, "master-latest"),
         json!({
@@ -93,8 +94,8 @@ fn the_image_is_labelled_with_where_it_comes_from() {
             "org.opencontainers.image.base.name": servers().base_image(),
             "org.opencontainers.image.created": "2026-01-01T00:00:00Z",
             "org.opencontainers.image.revision": commit,
-            "org.opencontainers.image.source": "https://127.0.0.1/put-labels",
-            "org.opencontainers.image.url": "https://127.0.0.1/put-labels",
+            "org.opencontainers.image.source": page,
+            "org.opencontainers.image.url": page,
             "org.opencontainers.image.title": "put-labels",
             "org.opencontainers.image.ref.name": "master",
         })

@@ -343,7 +343,7 @@ pub(super) fn labels(
         .name
         .clone()
         .unwrap_or_else(|| put.registry.repository().name().rsplit('/').next().unwrap_or_default().to_owned());
-    let address = format!("https://{}", put.recipe.repository);
+    let address = put.source.git.uri.page();
     let described = match put.subject.described {
         Described::ByGit => put.version.commit.to_string(),
         // What lies in the checkout is more than its commit.

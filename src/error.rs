@@ -49,6 +49,9 @@ pub enum Error {
     /// A verb could not do what it was asked for.
     #[error(transparent)]
     Step(#[from] crate::commands::StepError),
+    /// A command of the command line could not do what it was asked for.
+    #[error(transparent)]
+    Cli(#[from] crate::commands::cli::CliError),
 }
 
 impl Error {
@@ -66,6 +69,7 @@ impl Error {
             Self::Finished(error) => error.hint(),
             Self::Reap(error) => error.hint(),
             Self::Step(error) => error.hint(),
+            Self::Cli(error) => error.hint(),
         }
     }
 }

@@ -1,26 +1,53 @@
 //! The command line for people and tasks: `git-image`, or `git image`.
+//!
+//! `error` is what can go wrong around a command, `output` writes what it answers.
+
+mod error;
+pub mod output;
 
 use std::io::{Read, Write};
 
-use super::reap;
+use super::completions::CompletionsArgs;
+use super::man::ManArgs;
 use super::reap::args::ReapArgs;
+use super::{completions, man, reap};
 use crate::concourse::Edge;
 use crate::error::Error;
 use crate::say::Say;
 
+pub use error::CliError;
+
 /// One image of one git branch: the command line
 ///
-/// The programs check, in and out of the Concourse resource type make the images; this one looks after them.
+/// The programs check, in and out of the Concourse resource type make the images; this one looks after them and after
+/// their pipelines. git finds it on the PATH: `git image` is the same.
 #[derive(Debug, clap::Parser)]
-#[command(name = "git-image", version)]
+#[command(name = "git-image", version, after_help = AFTER_HELP, after_long_help = AFTER_LONG_HELP)]
+#[command(disable_help_subcommand = true)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
+const AFTER_HELP: &str = "Each command has examples: git-image COMMAND --help";
+
+const AFTER_LONG_HELP: &str = "\
+Examples:
+  git-image reap --source source.json
+          shows which tags would be removed, and why the others stay
+  git-image completions bash > /etc/bash_completion.d/git-image
+          completes commands and options in bash
+  git-image man --output /usr/local/share/man/man1
+          lets `git image --help` find its manual
+
+What can be piped is written to stdout, everything else to stderr.
+Exit status: 0 done, 1 refused or failed, 2 wrong usage.";
+
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Reap(ReapArgs),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
 }
 
 /// Runs one command. `input` is stdin; `output` is stdout, for data that the user may pipe.
@@ -37,5 +64,10 @@ pub async fn run(
 ) -> Result<(), Error> {
     match &cli.command {
         Command::Reap(args) => reap::reap(args, input, output, &edge.programs, say).await,
+        Command::Completions(args) => completions::completions(args, output),
+        Command::Man(args) => man::man(args, output, say),
     }
 }
+
+#[cfg(test)]
+mod tests;

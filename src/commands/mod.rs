@@ -2,6 +2,7 @@
 
 mod check;
 pub mod cli;
+mod completions;
 mod details;
 mod error;
 mod facts;
@@ -9,6 +10,7 @@ mod get;
 mod history;
 mod image;
 mod inputs;
+mod man;
 mod put;
 pub mod reap;
 

@@ -6,7 +6,7 @@ use std::fmt;
 use crate::clients::checkout::CheckoutError;
 use crate::clients::engine::EngineError;
 use crate::clients::finished::FinishedError;
-use crate::clients::git::GitError;
+use crate::clients::git::{GitError, WorkingTreeError};
 use crate::clients::registry::RegistryError;
 use crate::clients::rootfs::RootfsError;
 use crate::clients::ssh_agent::AgentError;
@@ -22,6 +22,9 @@ pub enum Error {
     /// git, or the server that it spoke to, refused.
     #[error(transparent)]
     Git(#[from] GitError),
+    /// The user's own git does not tell what was asked.
+    #[error(transparent)]
+    WorkingTree(#[from] WorkingTreeError),
     /// An artifact is not the checkout that it should be.
     #[error(transparent)]
     Checkout(#[from] CheckoutError),
@@ -60,6 +63,7 @@ impl Error {
         match self {
             Self::Request(error) => error.hint(),
             Self::Git(error) => error.hint(),
+            Self::WorkingTree(error) => error.hint(),
             Self::Checkout(error) => error.hint(),
             Self::Inputs(error) => error.hint(),
             Self::Registry(error) => error.hint(),

@@ -6,7 +6,7 @@
 //! - [`request`]: `source` and `params` as the user wrote them, checked.
 //! - [`commands`]: one file per verb (check, get, put, reap): read, decide, say, act.
 //! - [`decide`]: the decisions, as pure functions: what an image is made of, which versions there are, which tags move, what goes.
-//! - [`dockerfile`], [`dockerignore`], [`details`], [`pairs`]: readers of formats.
+//! - [`dockerfile`], [`dockerignore`], [`details`], [`pairs`], [`yaml`], [`pipeline`]: readers of formats.
 //! - [`clients`]: the only code that reaches outside: git, a checkout, the engine, the registry, the file system.
 //! - [`names`]: checked value types.
 //! - [`error`] and [`say`]: what a person reads.
@@ -21,5 +21,7 @@ pub mod dockerignore;
 pub mod error;
 pub mod names;
 pub mod pairs;
+pub mod pipeline;
 pub mod request;
 pub mod say;
+pub mod yaml;

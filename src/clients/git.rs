@@ -9,6 +9,7 @@
 //! - `lay_out`: files and clones on disk.
 //! - `submodules` and `lfs`: where they are.
 //! - `error` and `words`: what went wrong, and how git says it.
+//! - `working_tree`: the exception, for the command line: git as the user has set it up.
 
 mod error;
 mod lay_out;
@@ -19,6 +20,7 @@ mod remote;
 mod submodules;
 mod tunnel;
 mod words;
+mod working_tree;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -40,6 +42,7 @@ pub use read::{Attributes, CommitFacts, Setting};
 pub use remote::{Depth, Refs, Tip, Want};
 pub use submodules::Modules;
 pub use tunnel::ProxyFault;
+pub use working_tree::{Head, REMOTE, WorkingTree, WorkingTreeError};
 
 /// A bare repository of our own, and the remote that it is a copy of.
 pub struct Git {

@@ -2,6 +2,7 @@
 
 pub mod checkout;
 pub mod context;
+pub mod credential_helper;
 pub mod engine;
 pub mod finished;
 pub mod git;

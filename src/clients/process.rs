@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, test_kill_process_group, waitid};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, test_kill_process_group, waitid,
+};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout};
 
@@ -32,27 +34,38 @@ pub struct Environment {
     pub temporary: PathBuf,
     path: OsString,
     proxies: Vec<(OsString, OsString)>,
+    ssh_agent: Option<OsString>,
 }
 
+/// The variable that says where the user's ssh agent listens. Concourse's containers have none.
+const SSH_AGENT: &str = "SSH_AUTH_SOCK";
+
 impl Environment {
-    /// Takes `PATH` and the proxies out of all variables. Without `PATH`, the system's usual directories.
+    /// Takes `PATH`, the proxies and the ssh agent out of all variables. Without `PATH`, the system's usual directories.
     pub fn select(temporary: PathBuf, variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         let mut path = OsString::from("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-        let mut proxies = Vec::new();
+        let (mut proxies, mut ssh_agent) = (Vec::new(), None);
         for (name, value) in variables {
             if name == "PATH" {
                 path = value;
+            } else if name == SSH_AGENT {
+                ssh_agent = Some(value);
             } else if PROXIES.iter().any(|proxy| name == *proxy) {
                 proxies.push((name, value));
             }
         }
-        Self { temporary, path, proxies }
+        Self { temporary, path, proxies, ssh_agent }
     }
 
     /// The variables that say where a proxy is, as far as they are text.
     pub fn proxies(&self) -> Vec<(String, String)> {
         let text = |text: &OsString| text.to_str().map(str::to_owned);
         self.proxies.iter().filter_map(|(name, value)| Some((text(name)?, text(value)?))).collect()
+    }
+
+    /// The variable with the user's ssh agent, for git alone: every other child is kept from it.
+    pub fn ssh_agent(&self) -> Option<(&'static str, &OsStr)> {
+        Some((SSH_AGENT, self.ssh_agent.as_deref()?))
     }
 
     /// Where on the `PATH` this program is.
@@ -147,6 +160,16 @@ pub struct Program {
     command: tokio::process::Command,
     input: Vec<u8>,
     limit_bytes: usize,
+    group: Group,
+}
+
+/// Which process group a child is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Group {
+    /// One of its own, which is ended with it.
+    Own,
+    /// Ours: only there may it ask on the terminal. It alone is ended.
+    Ours,
 }
 
 impl Program {
@@ -161,14 +184,14 @@ impl Program {
             .env("HOME", "/nonexistent")
             .env("LANG", "C")
             .env("LC_ALL", "C")
-            .envs(environment.proxies.iter().map(|(name, value)| (name, value)))
-            .process_group(0);
+            .envs(environment.proxies.iter().map(|(name, value)| (name, value)));
         Self {
             program: program.to_owned(),
             what: what.into(),
             command,
             input: Vec::new(),
             limit_bytes: 512 * 1024 * 1024,
+            group: Group::Own,
         }
     }
 
@@ -205,6 +228,12 @@ impl Program {
     /// What it reads from stdin, which is closed after it; nothing when not called.
     pub fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.input = bytes.into();
+        self
+    }
+
+    /// Lets it ask on the terminal: it stays in our process group.
+    pub fn attended(mut self) -> Self {
+        self.group = Group::Ours;
         self
     }
 
@@ -245,17 +274,11 @@ impl Program {
     ) -> Result<T, E> {
         let stdin = if self.input.is_empty() { Stdio::null() } else { Stdio::piped() };
         self.command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let Self { program, what, mut command, input, .. } = self;
+        let mut child = self.spawn()?;
+        let Self { program, what, input, .. } = self;
         let io = |source| ProgramError::Io { program: program.clone(), what: what.clone(), source };
-        let mut child = match command.spawn() {
-            Ok(child) => Running(child),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(ProgramError::Missing { program, what }.into());
-            }
-            Err(error) => return Err(io(error).into()),
-        };
-        let stdin = child.0.stdin.take();
-        let (Some(stdout), Some(stderr)) = (child.0.stdout.take(), child.0.stderr.take()) else {
+        let stdin = child.child.stdin.take();
+        let (Some(stdout), Some(stderr)) = (child.child.stdout.take(), child.child.stderr.take()) else {
             return Err(io(io::Error::other("it has no pipes")).into());
         };
         let mut stdout = BufReader::with_capacity(64 * 1024, stdout);
@@ -266,7 +289,7 @@ impl Program {
             value
         };
         let (fed, value, said) = tokio::join!(feed(stdin, &input), reading, tail(stderr));
-        let status = child.0.wait().await.map_err(io)?;
+        let status = child.child.wait().await.map_err(io)?;
         let said = said.map_err(io)?;
         // A program that was refused its output ends by SIGPIPE; then the reader's error is the reason.
         let by_pipe = std::os::unix::process::ExitStatusExt::signal(&status) == Some(Signal::PIPE.as_raw());
@@ -278,6 +301,37 @@ impl Program {
         let value = value?;
         fed.map_err(io)?;
         Ok(value)
+    }
+}
+
+impl Program {
+    /// Runs it to its end with our own stdin, stdout and stderr: it speaks with the user.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be started, or its status is not 0.
+    pub async fn run_on_terminal(self) -> Result<(), ProgramError> {
+        let mut program = self.attended();
+        let mut child = program.spawn()?;
+        let Self { program, what, .. } = program;
+        let status = match child.child.wait().await {
+            Ok(status) => status,
+            Err(source) => return Err(ProgramError::Io { program, what, source }),
+        };
+        let said = Said(status.to_string());
+        if status.success() { Ok(()) } else { Err(ProgramError::Failed { program, what, status, said }) }
+    }
+
+    fn spawn(&mut self) -> Result<Running, ProgramError> {
+        if self.group == Group::Own {
+            self.command.process_group(0);
+        }
+        let (program, what) = (self.program.clone(), self.what.clone());
+        match self.command.spawn() {
+            Ok(child) => Ok(Running { child, group: self.group }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(ProgramError::Missing { program, what }),
+            Err(source) => Err(ProgramError::Io { program, what, source }),
+        }
     }
 }
 
@@ -311,15 +365,22 @@ fn keep_end(said: &mut Vec<u8>) {
 }
 
 /// A child that is ended, with its process group, when this is dropped.
-struct Running(Child);
+struct Running {
+    child: Child,
+    group: Group,
+}
 
 impl Drop for Running {
     /// Blocks for up to [`GRACE`]: a drop cannot wait otherwise, and what drops this is ending its step.
     fn drop(&mut self) {
         // `None`: it was waited for, so its process id is no longer ours.
-        let Some(pid) = self.0.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) else { return };
+        let Some(pid) = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) else { return };
+        let end = |signal| match self.group {
+            Group::Own => kill_process_group(pid, signal),
+            Group::Ours => kill_process(pid, signal),
+        };
         // The leader is left unreaped until the last signal is sent, so that the group's id cannot be another's.
-        let _ = kill_process_group(pid, Signal::TERM);
+        let _ = end(Signal::TERM);
         let since = Instant::now();
         let has_ended = || {
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
@@ -328,8 +389,8 @@ impl Drop for Running {
         while !has_ended() && since.elapsed() < GRACE {
             std::thread::sleep(Duration::from_millis(5));
         }
-        let _ = kill_process_group(pid, Signal::KILL);
-        while let Ok(None) = self.0.try_wait() {
+        let _ = end(Signal::KILL);
+        while let Ok(None) = self.child.try_wait() {
             std::thread::sleep(Duration::from_millis(1));
         }
         // What the leader started dies at once, but is gone only when init has reaped it, which we cannot do.

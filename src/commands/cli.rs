@@ -1,9 +1,12 @@
 //! The command line for people and tasks: `git-image`, or `git image`.
 //!
-//! `error` is what can go wrong around a command, `output` writes what it answers.
+//! `source` finds out which image a command is about, `variables` takes values for its pipeline, `output` writes what
+//! a command answers, `error` is what can go wrong around it.
 
 mod error;
 pub mod output;
+pub mod source;
+pub mod variables;
 
 use std::io::{Read, Write};
 
@@ -33,7 +36,7 @@ const AFTER_HELP: &str = "Each command has examples: git-image COMMAND --help";
 
 const AFTER_LONG_HELP: &str = "\
 Examples:
-  git-image reap --source source.json
+  git-image reap --source source.yml
           shows which tags would be removed, and why the others stay
   git-image completions bash > /etc/bash_completion.d/git-image
           completes commands and options in bash
@@ -44,6 +47,7 @@ What can be piped is written to stdout, everything else to stderr.
 Exit status: 0 done, 1 refused or failed, 2 wrong usage.";
 
 #[derive(Debug, clap::Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "there is one, made once")]
 enum Command {
     Reap(ReapArgs),
     Completions(CompletionsArgs),
@@ -63,7 +67,7 @@ pub async fn run(
     say: &Say,
 ) -> Result<(), Error> {
     match &cli.command {
-        Command::Reap(args) => reap::reap(args, input, output, &edge.programs, say).await,
+        Command::Reap(args) => reap::reap(args, input, output, edge, say).await,
         Command::Completions(args) => completions::completions(args, output),
         Command::Man(args) => man::man(args, output, say),
     }

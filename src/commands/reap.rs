@@ -15,36 +15,23 @@ use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::path::PathBuf;
 
-use self::args::{Input, Mode, ReapArgs};
+use self::args::{Mode, ReapArgs};
 use self::outside::Outside;
 use self::read::Images;
 use self::servers::Servers;
 use crate::clients::git::GitError;
-use crate::clients::process::Environment;
 use crate::clients::registry::RegistryError;
+use crate::concourse::Edge;
 use crate::decide::reap::artifact::RunId;
 use crate::decide::reap::{self as decide, Found, Grace, Refusal, Rules};
 use crate::decide::tags;
 use crate::error::Error;
 use crate::names::{BadName, Digest, GitRepository, Repository, Tag};
-use crate::request::{RequestError, Source};
 use crate::say::Say;
 
 /// Why tags were not reaped, or not as planned.
 #[derive(Debug, thiserror::Error)]
 pub enum ReapError {
-    /// The file with the source cannot be read.
-    #[error("cannot read the source from {from}")]
-    SourceUnreadable {
-        /// The file, or stdin.
-        from: String,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The source is not one.
-    #[error(transparent)]
-    Source(#[from] RequestError),
     /// `--apply` with a grace period.
     #[error("cannot apply a plan with a grace period of {grace}")]
     GraceUnsupported {
@@ -155,10 +142,6 @@ impl ReapError {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::SourceUnreadable { .. } => {
-                Some("give the `source` block of the resource as JSON, in a file or on stdin (-)".to_owned())
-            }
-            Self::Source(error) => error.hint(),
             Self::GraceUnsupported { .. } => Some(
                 "give --grace 0s, when nothing is being built; the journal of first-seen-dead comes with a later release"
                     .to_owned(),
@@ -192,7 +175,7 @@ fn names(tags: &[Tag]) -> String {
 
 /// Reaps: reads registry and git, writes the plan to `output`, and with `--apply` does it.
 ///
-/// `input` is stdin, for `--source -`; `environment` is what git may know of ours.
+/// `input` is stdin, for `--source -` and `--password-stdin`.
 ///
 /// # Errors
 ///
@@ -202,14 +185,14 @@ pub async fn reap(
     args: &ReapArgs,
     input: &mut impl Read,
     output: &mut impl Write,
-    environment: &Environment,
+    edge: &Edge,
     say: &Say,
 ) -> Result<(), Error> {
     let grace = args.grace;
     if args.mode() == Mode::Apply && !grace.is_none() {
         return Err(ReapError::GraceUnsupported { grace }.into());
     }
-    let source = read_source(&args.source, input, say)?;
+    let source = args.source.read(input, edge, say).await?;
     tags::check_prefix(&source.registry.tag_prefix).map_err(ReapError::Prefix)?;
     let rules = Rules {
         repository: source.git.uri.repository().clone(),
@@ -218,7 +201,7 @@ pub async fn reap(
         grace,
         max_delete: args.max_delete(),
     };
-    let servers = Servers::open(&source, environment, say).await?;
+    let servers = Servers::open(&source, &edge.programs, say).await?;
     let request = Request { repository: servers.repository(), rules: &rules, mode: args.mode() };
     Ok(plan_and_apply(&servers, &request, output, say).await?)
 }
@@ -256,22 +239,6 @@ async fn plan_and_apply<O: Outside>(
             apply::apply(&run, plan, found, images).await
         }
     }
-}
-
-fn read_source(from: &Input, stdin: &mut impl Read, say: &Say) -> Result<Source, ReapError> {
-    let mut text = Vec::new();
-    let (name, result) = match from {
-        Input::Stdin => ("stdin".to_owned(), stdin.read_to_end(&mut text)),
-        Input::File(path) => {
-            (path.display().to_string(), std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut text)))
-        }
-    };
-    result.map_err(|source| ReapError::SourceUnreadable { from: name, source })?;
-    let source = Source::parse(&text)?;
-    for secret in source.secrets() {
-        say.hide(secret);
-    }
-    Ok(source)
 }
 
 fn show(plan: &decide::Plan, output: &mut impl Write) -> Result<(), ReapError> {

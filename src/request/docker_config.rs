@@ -108,11 +108,43 @@ struct Entry {
     identitytoken: Option<Secret>,
 }
 
+/// Where the login of one registry is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kept {
+    /// In the file.
+    Here(Credentials),
+    /// By the helper of this name: the program `docker-credential-NAME`.
+    Helper(String),
+    /// Nobody is logged in.
+    Nowhere,
+}
+
+/// Where the login of a registry is kept, as docker looks for it on the user's own machine: the registry's helper, else
+/// the one for all, else the file.
+pub fn find(text: &Secret, host: &RegistryHost) -> Result<Kept, DockerConfigError> {
+    let ConfigFile { auths, creds_store, cred_helpers } = parse(text)?;
+    let is_it = |entry: &str| self::host(entry).is_ok_and(|found| found == *host);
+    if let Some((_, helper)) = cred_helpers.into_iter().find(|(entry, _)| is_it(entry)) {
+        return Ok(Kept::Helper(helper));
+    }
+    if !creds_store.is_empty() {
+        return Ok(Kept::Helper(creds_store));
+    }
+    match auths.into_iter().find(|(entry, _)| is_it(entry)) {
+        Some((_, login)) => Ok(Kept::Here(login.credentials(host)?)),
+        None => Ok(Kept::Nowhere),
+    }
+}
+
+fn parse(text: &Secret) -> Result<ConfigFile, DockerConfigError> {
+    // The cause is dropped: it may show a part of the text.
+    serde_json::from_str(text.open())
+        .map_err(|error| DockerConfigError::NotJson { line: error.line(), column: error.column() })
+}
+
 /// The credentials in a `config.json`, by registry.
 pub fn read(text: &Secret) -> Result<BTreeMap<RegistryHost, Credentials>, DockerConfigError> {
-    // The cause is dropped: it may show a part of the text.
-    let config: ConfigFile = serde_json::from_str(text.open())
-        .map_err(|error| DockerConfigError::NotJson { line: error.line(), column: error.column() })?;
+    let config = parse(text)?;
     if !config.creds_store.is_empty() {
         return Err(DockerConfigError::Helper { key: "credsStore" });
     }
@@ -234,6 +266,27 @@ mod tests {
             (r#"{"auths": {"r.example": {"auth": 7}}}"#, "it is not a config.json: line 1, column 34"),
         ] {
             assert_eq!(found(text), expected, "{text}");
+        }
+    }
+    #[test]
+    fn a_login_on_the_users_machine_is_found_where_docker_keeps_it() {
+        let entry = r#""auths": {"r.example": {"auth": "YWRhOnA="}, "https://index.docker.io/v1/": {}}"#;
+        for (more, host, expected) in [
+            ("", "r.example", "ada"),
+            ("", "s.example", "nowhere"),
+            (r#", "credsStore": "desktop""#, "r.example", "helper desktop"),
+            (r#", "credHelpers": {"r.example": "x", "s.example": "y"}"#, "r.example", "helper x"),
+            (r#", "credsStore": "desktop", "credHelpers": {"docker.io": "x"}"#, "docker.io", "helper x"),
+            ("", "docker.io", "its entry for docker.io has no password"),
+        ] {
+            let host = host.parse().expect("it is a registry");
+            let found = match find(&Secret::new(format!("{{{entry}{more}}}")), &host) {
+                Ok(Kept::Here(credentials)) => credentials.username,
+                Ok(Kept::Helper(name)) => format!("helper {name}"),
+                Ok(Kept::Nowhere) => "nowhere".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            assert_eq!(found, expected, "{more} {host}");
         }
     }
 }

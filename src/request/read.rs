@@ -66,7 +66,15 @@ impl Source {
     ///
     /// As for [`Request::parse`].
     pub fn parse(text: &[u8]) -> Result<Self, RequestError> {
-        let source = serde_json::from_slice(text).map_err(|error| RequestError::NotJson(Some(error)))?;
+        Self::from_value(serde_json::from_slice(text).map_err(|error| RequestError::NotJson(Some(error)))?)
+    }
+
+    /// The same, of a value that was read already.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Request::parse`].
+    pub fn from_value(source: Value) -> Result<Self, RequestError> {
         Body(Map::from_iter([("source".to_owned(), source)])).source()
     }
 

@@ -99,20 +99,7 @@ impl Git {
     /// The server cannot be asked, or its answer is cut off.
     pub async fn refs(&self) -> Result<Refs, GitError> {
         let lines = self.ls_remote(&["--symref"], &[]).await?;
-        let mut refs = Refs { default_branch: lines.head, ..Refs::default() };
-        for (name, commit) in lines.refs {
-            if let Some(name) = name.strip_prefix(b"refs/heads/") {
-                match std::str::from_utf8(name).ok().and_then(|name| name.parse().ok()) {
-                    Some(branch) => drop(refs.branches.insert(branch, commit)),
-                    None => refs.others.push(commit),
-                }
-            } else if let Some(name) = name.strip_prefix(b"refs/tags/") {
-                // The line of the commit, `^{}`, follows the line of the tag and takes its place.
-                let name = name.strip_suffix(b"^{}").unwrap_or(name);
-                refs.tags.insert(String::from_utf8_lossy(name).into_owned(), commit);
-            }
-        }
-        Ok(refs)
+        Ok(lines.into_refs())
     }
 
     /// Fetches commits and trees, and blobs only from a server that cannot leave them out. Gives the commit that a
@@ -204,6 +191,7 @@ impl Git {
     pub(super) fn remote_with(&self, command: &str, before: &[&str]) -> Program {
         self.command_with(before, command)
             .env("GIT_DIR", &self.directory)
+            .envs(self.environment.ssh_agent())
             .envs(self.login.variables().map(|(name, value)| (name, value)))
     }
 
@@ -248,14 +236,14 @@ fn fetch_flags(program: Program) -> Program {
 
 /// What `git ls-remote` printed.
 #[derive(Default)]
-struct Lines {
+pub(super) struct Lines {
     refs: BTreeMap<Vec<u8>, CommitId>,
     head: Option<Branch>,
 }
 
 impl Lines {
     /// `None`: the names of the objects are those of SHA-256.
-    fn read(printed: &[u8]) -> Option<Self> {
+    pub(super) fn read(printed: &[u8]) -> Option<Self> {
         let mut lines = Self::default();
         for line in printed.split(|&b| b == b'\n') {
             let Some(tab) = line.iter().position(|&b| b == b'\t') else { continue };
@@ -271,6 +259,24 @@ impl Lines {
             }
         }
         Some(lines)
+    }
+
+    /// Branches and tags; what is neither is left out.
+    pub(super) fn into_refs(self) -> Refs {
+        let mut refs = Refs { default_branch: self.head, ..Refs::default() };
+        for (name, commit) in self.refs {
+            if let Some(name) = name.strip_prefix(b"refs/heads/") {
+                match std::str::from_utf8(name).ok().and_then(|name| name.parse().ok()) {
+                    Some(branch) => drop(refs.branches.insert(branch, commit)),
+                    None => refs.others.push(commit),
+                }
+            } else if let Some(name) = name.strip_prefix(b"refs/tags/") {
+                // The line of the commit, `^{}`, follows the line of the tag and takes its place.
+                let name = name.strip_suffix(b"^{}").unwrap_or(name);
+                refs.tags.insert(String::from_utf8_lossy(name).into_owned(), commit);
+            }
+        }
+        refs
     }
 }
 

@@ -1,24 +1,16 @@
 //! The command line of `git-image reap`.
 
-use std::path::PathBuf;
-use std::str::FromStr;
-
+use crate::commands::cli::source::SourceArgs;
 use crate::decide::reap::{Grace, MaxDelete};
 
 /// Removes the tags of branches and commits that git no longer has.
 ///
 /// Shows a plan with one line for each tag of the repository: what happens to it, and why. Nothing is changed without
-/// --apply. Only tags that git-image wrote for this git repository are ever removed; a tag that cannot be judged stays.
+/// --apply. Every branch is judged, whichever `git.branch` of the source names. Only tags that git-image wrote for this
+/// git repository are ever removed; a tag that cannot be judged stays.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct ReapArgs {
-    /// The resource's `source`, as JSON: a file, or - for stdin
-    ///
-    /// The same block as in the pipeline. YAML is not read: `yq -o json '.resources[0].source' pipeline.yml` turns it
-    /// into JSON. Every branch is judged, whichever `git.branch` names.
-    #[arg(long, value_name = "FILE")]
-    pub source: Input,
-
     /// Do what the plan says
     ///
     /// First proves on two tags of its own that this registry can remove one tag and leave the others on the same
@@ -36,15 +28,19 @@ pub struct ReapArgs {
     /// Refuse to remove more than N tags [default: 100, and at most half of the tags when there are 20 or more]
     #[arg(long, value_name = "N")]
     pub max_delete: Option<usize>,
+
+    /// Which image.
+    #[command(flatten)]
+    pub source: SourceArgs,
 }
 
 const EXAMPLES: &str = "\
 Examples:
-  git-image reap --source source.json
+  git-image reap --source source.yml
           shows the plan
-  git-image reap --source source.json --grace 0s --apply
+  git-image reap --source source.yml --grace 0s --apply
           shows the plan and does it
-  git-image reap --source - --grace 0s < source.json | grep '^REMOVE'
+  git-image reap --source - --grace 0s < source.yml | grep '^REMOVE'
           shows only what would be removed
 
 The plan is written to stdout, everything else to stderr.
@@ -69,23 +65,6 @@ pub enum Mode {
     Plan,
     /// It is shown, and done.
     Apply,
-}
-
-/// Where a text comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Input {
-    /// `-`.
-    Stdin,
-    /// A file.
-    File(PathBuf),
-}
-
-impl FromStr for Input {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(if text == "-" { Self::Stdin } else { Self::File(text.into()) })
-    }
 }
 
 #[cfg(test)]

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
+use base64::Engine as _;
 use serde_json::{Value, json};
 
 use super::{apply, lines};
 use crate::project::Project;
 use crate::support::git::{GitServer, Options as GitOptions, Passphrase, SshServer, file};
 use crate::support::image;
-use crate::support::program::Ran;
+use crate::support::program::{Program, Ran};
 use crate::support::registry::{Access, Account, Options, Registry, Transport};
 use crate::support::{servers, temporary};
 
@@ -90,6 +91,56 @@ fn a_registry_with_passwords_tokens_or_tls_is_reaped() {
             assert!(scopes.iter().any(|scope| scope.contains("delete")), "{name}: {scopes:?}");
         }
     }
+}
+
+#[test]
+fn the_account_comes_from_stdin_the_environment_or_what_docker_keeps() {
+    let project = Project::new("reap-logins");
+    let registry = Registry::start(Options { access: Access::Basic(ACCOUNT), ..Default::default() });
+    push(&project, &project.source, &registry, Some(ACCOUNT));
+    let directory = temporary();
+    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).expect("it is written");
+    // As YAML, with a login that only a credential manager could fill in.
+    let mut source = source(&project, &registry);
+    source["registry"]["username"] = json!("((registry.username))");
+    source["registry"]["password"] = json!("((registry.password))");
+    write("source.yml", &source.to_string());
+    let run = |arguments: &[&str], variables: &[(&str, &str)], stdin: &str| {
+        let program = Program::git_image(["reap", "--source", "source.yml", "--grace", "0s"]);
+        let program = arguments.iter().fold(program, Program::argument).working_directory(directory.path());
+        let program = program.environment("DOCKER_CONFIG", directory.path());
+        let program = program.environment("PATH", format!("{}:/usr/bin:/bin", directory.path().display()));
+        let ran =
+            variables.iter().fold(program, |program, (name, value)| program.environment(name, value)).run_text(stdin);
+        assert!(!ran.stderr.contains(ACCOUNT.password) && !ran.stdout.contains(ACCOUNT.password), "{}", ran.stderr);
+        ran
+    };
+    let succeeds = |ran: Ran| assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+
+    let refused = run(&[], &[], "");
+    assert!(refused.stderr.contains("the registry answered 401"), "{}", refused.stderr);
+    succeeds(run(&["--username", ACCOUNT.username, "--password-stdin"], &[], &format!("{}\n", ACCOUNT.password)));
+    let variables =
+        [("GIT_IMAGE_REGISTRY_USERNAME", ACCOUNT.username), ("GIT_IMAGE_REGISTRY_PASSWORD", ACCOUNT.password)];
+    succeeds(run(&[], &variables, ""));
+    let variables = ["-v", &format!("registry.username={}", ACCOUNT.username), "-l", "vars.yml"];
+    write("vars.yml", &format!("registry: {{password: {:?}}}\n", ACCOUNT.password));
+    succeeds(run(&variables, &[], ""));
+
+    let host = &registry.host();
+    let auth = base64::engine::general_purpose::STANDARD.encode(format!("{}:{}", ACCOUNT.username, ACCOUNT.password));
+    write("config.json", &json!({"auths": {host: {"auth": auth}}}).to_string());
+    succeeds(run(&[], &[], ""));
+    write("config.json", &json!({"auths": {host: {}}, "credsStore": "test"}).to_string());
+    let printed = json!({"ServerURL": host, "Username": ACCOUNT.username, "Secret": ACCOUNT.password});
+    let helper = format!("#!/bin/sh\ntest \"$1 $(cat)\" = 'get {host}' && echo '{printed}'\n");
+    write("docker-credential-test", &helper);
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(directory.path().join("docker-credential-test"), mode).expect("it is made a program");
+    succeeds(run(&[], &[], ""));
+    // A helper that keeps nothing is as none.
+    write("docker-credential-test", "#!/bin/sh\necho credentials not found in native keychain\nexit 1\n");
+    assert_eq!(run(&[], &[], "").stderr, refused.stderr);
 }
 
 #[test]

@@ -1,0 +1,236 @@
+//! Which image a command is about: the `source` of its resource, wherever the user has it.
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde_json::{Map, Value, json};
+
+use super::CliError;
+use super::variables::VariableArgs;
+use crate::clients::credential_helper;
+use crate::clients::git::WorkingTree;
+use crate::concourse::Edge;
+use crate::error::Error;
+use crate::names::Secret;
+use crate::pipeline;
+use crate::request::docker_config::{self, Kept};
+use crate::request::{Credentials, Source};
+use crate::say::Say;
+use crate::yaml;
+
+/// Which image, and who asks for it.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[command(next_help_heading = "Which image")]
+pub struct SourceArgs {
+    /// The resource's `source`, as YAML or JSON: a file, or - for stdin
+    ///
+    /// Without it and --pipeline, and inside a working tree: the git repository is the remote `origin`, and the image
+    /// is the one of --repository.
+    #[arg(long, value_name = "FILE", conflicts_with = "pipeline")]
+    source: Option<Input>,
+
+    /// A pipeline that has the resource, as YAML
+    #[arg(long, value_name = "FILE")]
+    pipeline: Option<PathBuf>,
+
+    /// The resource of that pipeline, where it has several of git-image
+    #[arg(long, value_name = "NAME", requires = "pipeline")]
+    resource: Option<String>,
+
+    /// The repository of the registry, in place of the source's
+    #[arg(long, value_name = "REGISTRY/NAME")]
+    repository: Option<String>,
+
+    /// Who asks the registry; its password comes from stdin
+    ///
+    /// Otherwise GIT_IMAGE_REGISTRY_USERNAME and GIT_IMAGE_REGISTRY_PASSWORD of the environment are taken, else those of
+    /// the source, else what `docker login` left in Docker's config.json or in its credential helpers. git is asked
+    /// with GIT_IMAGE_GIT_USERNAME and GIT_IMAGE_GIT_PASSWORD, or the key in GIT_IMAGE_GIT_PRIVATE_KEY, else as the
+    /// source says.
+    #[arg(long, value_name = "USER", requires = "password_stdin")]
+    username: Option<String>,
+
+    /// Read the password of --username from stdin
+    #[arg(long, requires = "username")]
+    password_stdin: bool,
+
+    #[command(flatten)]
+    variables: VariableArgs,
+}
+
+/// Where a text comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// `-`.
+    Stdin,
+    /// A file.
+    File(PathBuf),
+}
+
+impl FromStr for Input {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(if text == "-" { Self::Stdin } else { Self::File(text.into()) })
+    }
+}
+
+/// The keys of `git` and `registry` that may have no value here: it is the credential manager's, and ours to find.
+const LOGINS: [&str; 5] = ["username", "password", "private_key", "private_key_user", "private_key_passphrase"];
+
+impl SourceArgs {
+    /// Reads the source, and finds who asks.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read or is none, a variable has no value, or a credential helper fails.
+    pub async fn read(&self, stdin: &mut impl Read, edge: &Edge, say: &Say) -> Result<Source, Error> {
+        let mut source = self.variables.read()?.fill(self.find(stdin, edge).await?);
+        if let Some(repository) = &self.repository {
+            set(&mut source, "registry", "repository", repository);
+        }
+        for (block, names) in
+            [("git", ["GIT_IMAGE_GIT_USERNAME", "GIT_IMAGE_GIT_PASSWORD"]), ("registry", REGISTRY_VARIABLES)]
+        {
+            if let Some([username, password]) = both(names, edge)? {
+                set(&mut source, block, "username", &username);
+                set(&mut source, block, "password", &password);
+            }
+        }
+        if let Some(key) = edge.variable("GIT_IMAGE_GIT_PRIVATE_KEY") {
+            set(&mut source, "git", "private_key", &key);
+        }
+        if let Some(username) = &self.username {
+            set(&mut source, "registry", "username", username);
+            set(&mut source, "registry", "password", &self.password(stdin)?);
+        }
+        for block in ["git", "registry"] {
+            source.get_mut(block).into_iter().for_each(forget_unfilled_logins);
+        }
+        let unfilled: Vec<String> = pipeline::names(&source).into_iter().collect();
+        if !unfilled.is_empty() {
+            return Err(CliError::Unfilled { names: unfilled }.into());
+        }
+        let mut source = Source::from_value(source)?;
+        for secret in source.secrets() {
+            say.hide(secret);
+        }
+        if source.registry.credentials.is_none() {
+            source.registry.credentials = docker_login(&source, edge).await?;
+            source.registry.credentials.iter().for_each(|login| say.hide(&login.password));
+        }
+        Ok(source)
+    }
+
+    /// The source as the user has it.
+    async fn find(&self, stdin: &mut impl Read, edge: &Edge) -> Result<Value, Error> {
+        if let Some(path) = &self.pipeline {
+            let text = std::fs::read_to_string(path);
+            let text = text.map_err(|source| CliError::File { what: "read", path: path.clone(), source })?;
+            let what = path.display().to_string();
+            let value = yaml::parse(&text).map_err(|source| CliError::NotYaml { what: what.clone(), source })?;
+            let source = pipeline::source(&value, self.resource.as_deref());
+            return Ok(source.map_err(|source| CliError::Pipeline { what, source })?);
+        }
+        let (what, text) = match &self.source {
+            Some(Input::Stdin) if self.password_stdin => return Err(CliError::StdinTwice.into()),
+            Some(Input::Stdin) => {
+                let mut text = String::new();
+                stdin.read_to_string(&mut text).map_err(CliError::Stdin)?;
+                ("stdin".to_owned(), text)
+            }
+            Some(Input::File(path)) => {
+                let text = std::fs::read_to_string(path);
+                let failed = |source| CliError::File { what: "read", path: path.clone(), source };
+                (path.display().to_string(), text.map_err(failed)?)
+            }
+            None => return self.of_working_tree(edge).await,
+        };
+        let value = yaml::parse(&text).map_err(|source| CliError::NotYaml { what, source })?;
+        Ok(value)
+    }
+
+    /// The repository that the working tree is a clone of.
+    async fn of_working_tree(&self, edge: &Edge) -> Result<Value, Error> {
+        if self.repository.is_none() {
+            return Err(CliError::NoSource.into());
+        }
+        let tree = WorkingTree::open(edge).await?;
+        Ok(json!({"git": {"uri": tree.remote_address().await?}, "registry": {}}))
+    }
+
+    /// The first line of stdin.
+    fn password(&self, stdin: &mut impl Read) -> Result<String, CliError> {
+        let mut text = String::new();
+        stdin.read_to_string(&mut text).map_err(CliError::Stdin)?;
+        match text.lines().next() {
+            Some(password) if !password.is_empty() => Ok(password.to_owned()),
+            Some(_) | None => Err(CliError::NoPassword),
+        }
+    }
+}
+
+const REGISTRY_VARIABLES: [&str; 2] = ["GIT_IMAGE_REGISTRY_USERNAME", "GIT_IMAGE_REGISTRY_PASSWORD"];
+
+/// User and password of the environment; one of them alone is an error.
+fn both(names: [&'static str; 2], edge: &Edge) -> Result<Option<[String; 2]>, CliError> {
+    let value = |name| edge.variable(name).filter(|value| !value.is_empty());
+    match names.map(value) {
+        [Some(username), Some(password)] => Ok(Some([username, password])),
+        [None, None] => Ok(None),
+        [Some(_), None] => Err(CliError::HalfLogin { given: names[0], missing: names[1] }),
+        [None, Some(_)] => Err(CliError::HalfLogin { given: names[1], missing: names[0] }),
+    }
+}
+
+/// Sets a key of a block. What is no block is left for the check of the whole, which says so.
+fn set(source: &mut Value, block: &str, key: &str, value: &str) {
+    let Value::Object(source) = source else { return };
+    let block = source.entry(block).or_insert_with(|| Value::Object(Map::new()));
+    if let Value::Object(block) = block {
+        block.insert(key.to_owned(), Value::String(value.to_owned()));
+    }
+}
+
+/// A login of which a part has no value here is none.
+fn forget_unfilled_logins(block: &mut Value) {
+    let Value::Object(block) = block else { return };
+    let unfilled = LOGINS.iter().any(|key| block.get(*key).is_some_and(|value| !pipeline::names(value).is_empty()));
+    if unfilled {
+        for key in LOGINS {
+            block.remove(key);
+        }
+    }
+}
+
+/// What `docker login` left for the registry.
+async fn docker_login(source: &Source, edge: &Edge) -> Result<Option<Credentials>, Error> {
+    let directory = edge.variable("DOCKER_CONFIG").map(PathBuf::from);
+    let directory = directory.or_else(|| Some(PathBuf::from(edge.variable("HOME")?).join(".docker")));
+    let Some(path) = directory.map(|directory| directory.join("config.json")) else { return Ok(None) };
+    // Nobody has said that there is one.
+    let Ok(text) = std::fs::read_to_string(&path) else { return Ok(None) };
+    let host = source.registry.repository.host();
+    let kept = docker_config::find(&Secret::new(text), &host);
+    Ok(match kept.map_err(|source| CliError::DockerConfig { path, source })? {
+        Kept::Here(credentials) => Some(credentials),
+        Kept::Nowhere => None,
+        Kept::Helper(name) => credential_helper::get(&name, &host, edge).await.map_err(CliError::Helper)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_that_only_the_credential_manager_has_is_forgotten_whole() {
+        let mut block = json!({"repository": "r", "username": "ci", "password": "((registry.password))"});
+        forget_unfilled_logins(&mut block);
+        assert_eq!(block, json!({"repository": "r"}));
+        let mut whole = json!({"repository": "r", "username": "ci", "password": "p"});
+        forget_unfilled_logins(&mut whole);
+        assert_eq!(whole, json!({"repository": "r", "username": "ci", "password": "p"}));
+    }
+}

@@ -1,19 +1,22 @@
 //! `git-image reap`: removes the tags of branches and commits that git no longer has.
 //!
 //! The registry is read before git, and git again before anything goes; [`crate::decide::reap`] says why.
-//! The files: `read` reads, `canary` proves how a tag is removed, `apply` removes; they ask the outside through
-//! `outside`, which `servers` connects to the real registry and git.
+//! The files: `read` reads, `record` keeps the journal, `canary` proves how a tag is removed, `apply` removes; they ask
+//! the outside through `outside`, which `servers` connects to the real registry and git.
 
 mod apply;
 pub mod args;
 mod canary;
 mod outside;
 mod read;
+mod record;
 mod servers;
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::path::PathBuf;
+
+use jiff::Timestamp;
 
 use self::args::{Mode, ReapArgs};
 use self::outside::Outside;
@@ -23,7 +26,7 @@ use crate::clients::git::GitError;
 use crate::clients::registry::RegistryError;
 use crate::concourse::Edge;
 use crate::decide::reap::artifact::RunId;
-use crate::decide::reap::{self as decide, Found, Grace, Refusal, Rules};
+use crate::decide::reap::{self as decide, Found, Refusal, Rules};
 use crate::decide::tags;
 use crate::error::Error;
 use crate::names::{BadName, Digest, GitRepository, Repository, Tag};
@@ -32,12 +35,6 @@ use crate::say::Say;
 /// Why tags were not reaped, or not as planned.
 #[derive(Debug, thiserror::Error)]
 pub enum ReapError {
-    /// `--apply` with a grace period.
-    #[error("cannot apply a plan with a grace period of {grace}")]
-    GraceUnsupported {
-        /// The period.
-        grace: Grace,
-    },
     /// git's answer cannot be trusted, or the plan goes too far.
     #[error("refused to reap {repository}")]
     Refused {
@@ -142,10 +139,6 @@ impl ReapError {
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::GraceUnsupported { .. } => Some(
-                "give --grace 0s, when nothing is being built; the journal of first-seen-dead comes with a later release"
-                    .to_owned(),
-            ),
             Self::Refused { refusal, .. } => refusal.hint(),
             Self::DeletesDisabled { .. } => {
                 Some("allow them: in distribution's registry, `storage.delete.enabled: true`".to_owned())
@@ -188,21 +181,17 @@ pub async fn reap(
     edge: &Edge,
     say: &Say,
 ) -> Result<(), Error> {
-    let grace = args.grace;
-    if args.mode() == Mode::Apply && !grace.is_none() {
-        return Err(ReapError::GraceUnsupported { grace }.into());
-    }
     let source = args.source.read(input, edge, say).await?;
     tags::check_prefix(&source.registry.tag_prefix).map_err(ReapError::Prefix)?;
     let rules = Rules {
         repository: source.git.uri.repository().clone(),
         branch: source.git.branch.clone(),
         tag_prefix: source.registry.tag_prefix.clone(),
-        grace,
+        grace: args.grace,
         max_delete: args.max_delete(),
     };
     let servers = Servers::open(&source, &edge.programs, say).await?;
-    let request = Request { repository: servers.repository(), rules: &rules, mode: args.mode() };
+    let request = Request { repository: servers.repository(), rules: &rules, mode: args.mode(), now: edge.now };
     Ok(plan_and_apply(&servers, &request, output, say).await?)
 }
 
@@ -210,6 +199,7 @@ struct Request<'a> {
     repository: &'a Repository,
     rules: &'a Rules,
     mode: Mode,
+    now: Timestamp,
 }
 
 async fn plan_and_apply<O: Outside>(
@@ -218,7 +208,7 @@ async fn plan_and_apply<O: Outside>(
     output: &mut impl Write,
     say: &Say,
 ) -> Result<(), ReapError> {
-    let Request { repository, rules, mode } = *request;
+    let Request { repository, rules, mode, now } = *request;
     let mut images = Images::default();
     say.line(format_args!("reading the tags of {repository}"));
     let registry = read::registry(outside, repository, rules, &BTreeMap::new(), &mut images).await?;
@@ -227,7 +217,7 @@ async fn plan_and_apply<O: Outside>(
 
     let found = Found { registry, git };
     let refused = |refusal| ReapError::Refused { repository: repository.clone(), refusal };
-    let plan = decide::reap(&found, rules).map_err(refused)?;
+    let plan = decide::reap(&found, rules, now).map_err(refused)?;
     show(&plan, output)?;
 
     match mode {
@@ -235,7 +225,7 @@ async fn plan_and_apply<O: Outside>(
         Mode::Apply => {
             plan.within_limits().map_err(refused)?;
             let id = random_run_id()?;
-            let run = apply::Run { outside, repository, rules, id: &id, say };
+            let run = apply::Run { outside, repository, rules, id: &id, now, say };
             apply::apply(&run, plan, found, images).await
         }
     }

@@ -3,17 +3,20 @@
 //! The registry is kept equal to git: a tag that we wrote for a commit or branch that git no longer has may go,
 //! everything else stays. A tag that cannot be judged stays, and is named. Every tag has a verdict and a reason.
 //!
-//! The files: `facts` is what was read, `rules` by what it is judged, `plan` what comes out and `text` how it is
-//! shown; this one decides. [`artifact`] is what the reaper itself writes to a registry. Our tags are told by their
-//! names in [`tags`].
+//! The files: `facts` is what was read, `rules` by what it is judged, `journal` since when tags are dead, `plan` what
+//! comes out and `text` how it is shown; this one decides. [`artifact`] is what the reaper itself writes to a registry.
+//! Our tags are told by their names in [`tags`].
 
 pub mod artifact;
 mod facts;
+pub mod journal;
 mod plan;
 mod rules;
 mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
 
 use super::tags::{self, OurTag};
 use crate::names::{Branch, CommitId, Digest, InputsId};
@@ -26,9 +29,10 @@ pub use rules::{Grace, MaxDelete, Refusal, Rules};
 ///
 /// # Errors
 ///
-/// git's answer is one in which living commits may look dead.
-pub fn reap(found: &Found, rules: &Rules) -> Result<Plan, Refusal> {
+/// git's answer is one in which living commits may look dead, or another reaper is at work under the same prefix.
+pub fn reap(found: &Found, rules: &Rules, now: Timestamp) -> Result<Plan, Refusal> {
     trust(&found.git, rules)?;
+    let before = journal::Before::of(&found.registry, rules)?;
     let judge = Judge::new(found, rules);
     let mut reasons: BTreeMap<&str, Reason> =
         found.registry.tags.iter().map(|(tag, state)| (tag.as_str(), judge.reason(tag, state))).collect();
@@ -44,10 +48,15 @@ pub fn reap(found: &Found, rules: &Rules) -> Result<Plan, Refusal> {
         let state = &found.registry.tags[tag];
         let image = state.image().map(|(digest, _)| digest);
         let siblings = image.and_then(|digest| staying.get(&digest)).into_iter().flatten();
+        let is_dead = reason.verdict() == Verdict::Remove;
+        let what = image.or(state.digest()).filter(|_| is_dead);
+        let since = what.and_then(|digest| before.since(tag, digest, now));
+        let is_over = rules.grace.is_over(since, now);
         Judgement {
             digest: state.digest(),
             image,
-            verdict: verdict(&reason, state, rules),
+            verdict: verdict(&reason, state, rules, is_over),
+            since,
             order: order(tag, rules),
             siblings: siblings.filter(|&&other| other != tag).map(|&other| other.to_owned()).collect(),
             tag: tag.to_owned(),
@@ -61,6 +70,8 @@ pub fn reap(found: &Found, rules: &Rules) -> Result<Plan, Refusal> {
         tag_prefix: rules.tag_prefix.clone(),
         git: found.git.clone(),
         grace: rules.grace,
+        before,
+        now,
         max_delete: rules.max_delete,
     })
 }
@@ -103,20 +114,24 @@ fn order(tag: &str, rules: &Rules) -> Order {
     }
 }
 
-fn verdict(reason: &Reason, state: &TagState, rules: &Rules) -> Verdict {
+fn verdict(reason: &Reason, state: &TagState, rules: &Rules, is_over: bool) -> Verdict {
     let tombstone_of_ours = match state {
         TagState::Tombstone { repository, before: Some(Before::Image { .. }), .. } => {
             repository == rules.repository.as_str()
         }
-        TagState::Tombstone { .. } | TagState::Missing | TagState::Image { .. } | TagState::Canary { .. } => false,
+        TagState::Tombstone { .. }
+        | TagState::Missing
+        | TagState::Image { .. }
+        | TagState::Canary { .. }
+        | TagState::Journal { .. } => false,
     };
     match reason.verdict() {
         // What we put a tombstone on and would not remove today is put back, also when it cannot be judged.
         Verdict::Keep | Verdict::Foreign | Verdict::Unknown if tombstone_of_ours => Verdict::Restore,
-        // A probe or an empty tombstone was never anybody's image: no grace.
-        Verdict::Remove if matches!(reason, Reason::LeftOverCanary | Reason::TombstoneWithoutImage) => Verdict::Remove,
-        Verdict::Remove if tombstone_of_ours && !rules.grace.is_none() => Verdict::Restore,
-        Verdict::Remove if !rules.grace.is_none() => Verdict::Grace,
+        // An empty tombstone was never anybody's image: no grace. A probe has one: its run may be at work.
+        Verdict::Remove if *reason == Reason::TombstoneWithoutImage => Verdict::Remove,
+        Verdict::Remove if tombstone_of_ours && !is_over => Verdict::Restore,
+        Verdict::Remove if !is_over => Verdict::Grace,
         verdict => verdict,
     }
 }
@@ -186,6 +201,8 @@ impl<'a> Judge<'a> {
             TagState::Canary { repository, .. } | TagState::Tombstone { repository, .. } if repository != ours => {
                 Reason::OtherRepository(repository.clone())
             }
+            TagState::Journal { .. } if form == OurTag::Reaper => Reason::Journal,
+            TagState::Journal { .. } => Reason::NotLabelled,
             // A probe may have been stopped below its own tombstone.
             TagState::Canary { .. } | TagState::Tombstone { .. } if form == OurTag::Reaper => Reason::LeftOverCanary,
             // Somebody copied a probe to a tag of another form.

@@ -67,7 +67,12 @@ pub fn cache_tag(prefix: &str, repository: &GitRepository, branch: &Branch) -> T
     own_tag(prefix, &format!("{CACHE}{}-{}", hex::encode(repository_mark(repository)), slug(branch)))
 }
 
-/// The first bytes of the sha256 of a git repository's name: what stands for it in a cache tag.
+/// The tag of the reaper's journal: one for each git repository and prefix.
+pub fn journal_tag(prefix: &str, repository: &GitRepository) -> Tag {
+    own_tag(prefix, &format!("{REAPER}-journal-{}", hex::encode(repository_mark(repository))))
+}
+
+/// The first bytes of the sha256 of a git repository's name: what stands for it in the tags of caches and journals.
 pub fn repository_mark(repository: &GitRepository) -> [u8; HASH_LENGTH / 2] {
     short_hash(repository.as_str())
 }
@@ -141,7 +146,7 @@ pub enum OurTag {
         /// The branch.
         slug: String,
     },
-    /// The reaper's journal.
+    /// The reaper's journal, or a probe of it.
     Reaper,
     /// None of ours: without the prefix, or of another form.
     Foreign,

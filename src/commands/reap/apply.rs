@@ -5,13 +5,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
+
 use super::ReapError;
 use super::canary::{self, Method};
 use super::outside::{self, Outside, WRITES, at_once};
 use super::read::{self, Images};
+use super::record::Record;
 use crate::clients::registry::{Deleted, Manifest};
 use crate::decide::reap::artifact::{self, RunId};
-use crate::decide::reap::{self as decide, Found, Judgement, Order, Plan, Rules, TagState, Verdict};
+use crate::decide::reap::{self as decide, Found, Judgement, Order, Plan, Reason, Rules, TagState, Verdict};
 use crate::decide::tags::OurTag;
 use crate::names::{Digest, Repository, Tag};
 use crate::say::Say;
@@ -29,6 +32,8 @@ pub struct Run<'a, O> {
     pub rules: &'a Rules,
     /// This run.
     pub id: &'a RunId,
+    /// When it began.
+    pub now: Timestamp,
     /// Where every action is told.
     pub say: &'a Say,
 }
@@ -53,6 +58,8 @@ pub async fn apply<O: Outside>(run: &Run<'_, O>, plan: Plan, found: Found, image
         tombstones: 0,
         repaired: BTreeSet::new(),
     };
+    // Before anything else: a run that cannot write its journal must not remove by it.
+    let mut record = Record::begin(run, &state.plan).await?;
     state.restore_what_tombstones_hide().await?;
     if state.planned.is_empty() {
         run.say.line("nothing to remove");
@@ -67,7 +74,12 @@ pub async fn apply<O: Outside>(run: &Run<'_, O>, plan: Plan, found: Found, image
     let result = state.remove_all(method).await;
     let verified = state.verify().await;
     match (result, verified) {
-        (Ok(()), Ok(())) => state.report(),
+        (Ok(()), Ok(())) => {
+            // A tag that is pushed again begins anew.
+            let is_gone = |tag: &str| tag.parse().is_ok_and(|tag: Tag| state.removed.contains_key(&tag));
+            record.write(run, state.plan.journal(is_gone)).await?;
+            state.report()
+        }
         (Ok(()), Err(error)) => Err(error),
         (Err(error), verified) => {
             if let Err(second) = verified {
@@ -127,6 +139,8 @@ fn removals(plan: &Plan) -> BTreeMap<Tag, Target> {
 
 fn kept(plan: &Plan) -> BTreeMap<Tag, Digest> {
     by_tag(plan.judgements().iter(), |judgement| match judgement.verdict {
+        // Runs move their journals, and clean up after themselves.
+        _ if matches!(judgement.reason, Reason::Journal | Reason::LeftOverCanary) => None,
         Verdict::Keep | Verdict::Foreign | Verdict::Unknown | Verdict::Grace => judgement.digest,
         Verdict::Restore => judgement.image,
         Verdict::Remove => None,
@@ -191,8 +205,9 @@ impl<O: Outside> State<'_, O> {
     fn stays_where_it_is(&self, tag: &str) -> bool {
         let removed = tag.parse::<Tag>().is_ok_and(|tag| self.removed.contains_key(&tag));
         match decide::form(self.run.rules, tag) {
-            OurTag::Commit(_) | OurTag::Content(_) => !removed,
-            OurTag::Latest { .. } | OurTag::Cache { .. } | OurTag::Reaper | OurTag::Foreign => false,
+            // By the journal of another run that ends meanwhile, what that one removed would be seen dead for the first time.
+            OurTag::Commit(_) | OurTag::Content(_) | OurTag::Reaper => !removed,
+            OurTag::Latest { .. } | OurTag::Cache { .. } | OurTag::Foreign => false,
         }
     }
 
@@ -210,7 +225,7 @@ impl<O: Outside> State<'_, O> {
 
     /// What the new plan does not remove is not removed. What it would remove besides has not been shown: next time.
     async fn decide_again(&mut self) -> Result<(), ReapError> {
-        self.plan = decide::reap(&self.found, self.run.rules)
+        self.plan = decide::reap(&self.found, self.run.rules, self.run.now)
             .map_err(|refusal| ReapError::Refused { repository: self.run.repository.clone(), refusal })?;
         let removals = removals(&self.plan);
         self.planned.retain(|tag, target| {

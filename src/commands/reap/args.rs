@@ -20,8 +20,9 @@ pub struct ReapArgs {
 
     /// How long a tag stays after it was first seen dead, such as 24h, 90m or 7d
     ///
-    /// Must be longer than the longest build, or the image of a branch that is being built may go. With --apply only
-    /// 0s is supported so far: run it when nothing is being built.
+    /// Must be longer than the longest build, or the image of a branch that is being built may go: 0s is for when nothing
+    /// is being built. When a tag was first seen dead is kept in the registry, by the tag `_reaper-journal-…`; the clock
+    /// of a tag starts with the first --apply that sees it dead, and anew when it was alive or pushed meanwhile.
     #[arg(long, value_name = "DURATION", default_value = "24h")]
     pub grace: Grace,
 
@@ -38,8 +39,10 @@ const EXAMPLES: &str = "\
 Examples:
   git-image reap --source source.yml
           shows the plan
+  git-image reap --source source.yml --apply
+          notes what is dead, and removes what has been so for a day
   git-image reap --source source.yml --grace 0s --apply
-          shows the plan and does it
+          removes at once what is dead
   git-image reap --source - --grace 0s < source.yml | grep '^REMOVE'
           shows only what would be removed
 

@@ -27,7 +27,7 @@ pub enum Method {
 ///
 /// Deletes are disabled (then nothing was written), no method leaves the sibling alone, or a request failed.
 pub async fn prove<O: Outside>(run: &Run<'_, O>) -> Result<Method, ReapError> {
-    let Run { outside, repository, rules, id, say } = run;
+    let Run { outside, repository, rules, id, say, now: _ } = run;
     // No manifest has this digest, so nothing can be lost: 404 says that deletes are allowed, 405 that they are not.
     match outside.delete(&Digest::from_bytes([0; 32])).await? {
         Deleted::NotAllowed => return Err(ReapError::DeletesDisabled { repository: (*repository).clone() }),

@@ -3,11 +3,12 @@
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
 
 use super::ReapError;
 use crate::clients::registry::{Deleted, Descriptor, Manifest};
-use crate::decide::reap::artifact::{Artifact, Note};
+use crate::decide::reap::artifact::Artifact;
 use crate::decide::reap::{GitFacts, Labels};
 use crate::names::{CommitId, Digest, Tag};
 
@@ -34,8 +35,8 @@ pub trait Outside {
     /// The labels of the image that a manifest describes; or why they cannot be read.
     async fn labels(&self, manifest: &Manifest) -> Result<Labels, String>;
 
-    /// The config of a tombstone or probe; or why it cannot be read.
-    async fn note(&self, config: &Descriptor) -> Result<Note, String>;
+    /// The config of an artifact of the reaper; or why it cannot be read.
+    async fn note(&self, config: &Descriptor) -> Result<Bytes, String>;
 
     /// Pushes the config of an artifact, so that its manifest can be put.
     async fn push_note(&self, artifact: &Artifact) -> Result<(), ReapError>;

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::de::DeserializeOwned;
+
 use super::ReapError;
 use super::outside::{self, Outside, READS, at_once};
-use crate::clients::registry::Manifest;
-use crate::decide::reap::artifact::{self, Kind, Note};
+use crate::clients::registry::{Descriptor, Manifest};
+use crate::decide::reap::artifact::{self, JournalNote, Kind, Note};
 use crate::decide::reap::{self as decide, Before, Origin, RegistryFacts, Rules, TagState};
 use crate::decide::tags::OurTag;
 use crate::names::{Digest, Repository, Tag};
@@ -24,6 +26,8 @@ enum Known {
     Tombstone(Manifest, Note),
     /// A probe.
     Canary(Manifest, Note),
+    /// A journal, if its note could be read.
+    Journal(Manifest, Result<JournalNote, String>),
 }
 
 impl Images {
@@ -31,7 +35,10 @@ impl Images {
     pub fn manifest(&self, digest: &Digest) -> Option<&Manifest> {
         match self.0.get(digest)? {
             Known::Gone => None,
-            Known::Image(manifest, _) | Known::Tombstone(manifest, _) | Known::Canary(manifest, _) => Some(manifest),
+            Known::Image(manifest, _)
+            | Known::Tombstone(manifest, _)
+            | Known::Canary(manifest, _)
+            | Known::Journal(manifest, _) => Some(manifest),
         }
     }
 
@@ -47,7 +54,7 @@ impl Images {
     fn origin(&self, digest: &Digest) -> Origin {
         match self.0.get(digest) {
             Some(Known::Image(_, origin)) => origin.clone(),
-            Some(Known::Tombstone(..) | Known::Canary(..)) => {
+            Some(Known::Tombstone(..) | Known::Canary(..) | Known::Journal(..)) => {
                 Origin::Unreadable { why: "it is an artifact of the reaper".to_owned() }
             }
             Some(Known::Gone) | None => Origin::NotRead,
@@ -58,6 +65,11 @@ impl Images {
         match self.0.get(&digest) {
             Some(Known::Gone) => TagState::Missing,
             Some(Known::Canary(_, note)) => TagState::Canary { digest, repository: note.repository.clone() },
+            Some(Known::Journal(_, note)) => TagState::Journal {
+                digest,
+                repository: note.as_ref().ok().map(|note| note.repository.clone()),
+                journal: note.as_ref().map(|note| note.journal.clone()).map_err(String::clone),
+            },
             Some(Known::Tombstone(_, note)) => TagState::Tombstone {
                 digest,
                 repository: note.repository.clone(),
@@ -93,7 +105,7 @@ pub async fn registry<O: Outside>(
     images.read(outside, digests.collect()).await?;
     let below = images.0.values().filter_map(|image| match image {
         Known::Tombstone(_, note) => Some(note.tags.values().copied()),
-        Known::Gone | Known::Image(..) | Known::Canary(..) => None,
+        Known::Gone | Known::Image(..) | Known::Canary(..) | Known::Journal(..) => None,
     });
     let below = below.flatten().collect();
     images.read(outside, below).await?;
@@ -117,17 +129,33 @@ async fn read_image<O: Outside>(outside: &O, digest: &Digest) -> Result<Known, R
     let Some(manifest) = outside.manifest(digest).await? else { return Ok(Known::Gone) };
     let unreadable = |why| Origin::Unreadable { why };
     Ok(match artifact::kind(&manifest) {
-        Kind::Tombstone(config) => match outside.note(&config).await {
+        Kind::Tombstone(config) => match note(outside, &config).await {
             Ok(note) => Known::Tombstone(manifest, note),
             Err(why) => Known::Image(manifest, unreadable(why)),
         },
-        Kind::Canary(config) => match outside.note(&config).await {
+        Kind::Canary(config) => match note(outside, &config).await {
             Ok(note) => Known::Canary(manifest, note),
             Err(why) => Known::Image(manifest, unreadable(why)),
         },
+        Kind::Journal(config) => Known::Journal(manifest, note(outside, &config).await),
         Kind::Other => {
             let origin = outside.labels(&manifest).await.map_or_else(unreadable, Origin::Labels);
             Known::Image(manifest, origin)
         }
     })
+}
+
+/// The config of an artifact of ours; or why it cannot be read.
+async fn note<O: Outside, T: DeserializeOwned>(outside: &O, config: &Descriptor) -> Result<T, String> {
+    let bytes = outside.note(config).await?;
+    serde_json::from_slice(&bytes).map_err(|error| error.to_string())
+}
+
+/// What a journal says that another run has written meanwhile; `None` when it cannot be read.
+pub async fn journal<O: Outside>(outside: &O, digest: &Digest) -> Result<Option<JournalNote>, ReapError> {
+    let Some(manifest) = outside.manifest(digest).await? else { return Ok(None) };
+    match artifact::kind(&manifest) {
+        Kind::Journal(config) => Ok(note(outside, &config).await.ok()),
+        Kind::Tombstone(_) | Kind::Canary(_) | Kind::Other => Ok(None),
+    }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
+use bytes::Bytes;
 use tempfile::TempDir;
 
 use super::ReapError;
@@ -12,7 +13,7 @@ use crate::clients::process::Environment;
 use crate::clients::registry::{At, Content, Deleted, Descriptor, ImageConfig, Manifest, Registry, RegistryError};
 use crate::commands::{details, inputs};
 use crate::decide::inputs::Recipe;
-use crate::decide::reap::artifact::{Artifact, Note};
+use crate::decide::reap::artifact::Artifact;
 use crate::decide::reap::{GitFacts, History, Labels};
 use crate::details::Details;
 use crate::error::Error;
@@ -119,9 +120,8 @@ impl Outside for Servers {
         })
     }
 
-    async fn note(&self, config: &Descriptor) -> Result<Note, String> {
-        let bytes = self.registry.blob(config).await.map_err(|error| error.to_string())?;
-        serde_json::from_slice(&bytes).map_err(|error| error.to_string())
+    async fn note(&self, config: &Descriptor) -> Result<Bytes, String> {
+        self.registry.blob(config).await.map_err(|error| error.to_string())
     }
 
     async fn push_note(&self, artifact: &Artifact) -> Result<(), ReapError> {

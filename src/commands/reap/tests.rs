@@ -1,5 +1,6 @@
 //! What holds at every request, whoever else is at work.
 
+mod grace;
 mod model;
 
 use std::collections::BTreeSet;
@@ -93,11 +94,21 @@ fn story() -> World {
     world
 }
 
+/// So many hours after the first run of a story.
+fn after_hours(hours: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + hours * 3600).expect("a time of this century")
+}
+
 /// Runs the reaper; `None` when it was killed.
 fn run(model: &Model, mode: Mode) -> Option<Result<String, String>> {
-    let (repository, rules, say) = (repository(), rules(), Say::new(std::io::sink()));
+    run_by(model, mode, &rules(), after_hours(0))
+}
+
+/// The same by other rules, at a time.
+fn run_by(model: &Model, mode: Mode, rules: &Rules, now: Timestamp) -> Option<Result<String, String>> {
+    let (repository, say) = (repository(), Say::new(std::io::sink()));
     let mut output = Vec::new();
-    let request = Request { repository: &repository, rules: &rules, mode };
+    let request = Request { repository: &repository, rules, mode, now };
     let result = {
         let mut future = pin!(plan_and_apply(model, &request, &mut output, &say));
         let mut context = Context::from_waker(Waker::noop());
@@ -379,7 +390,7 @@ fn a_plan_that_goes_too_far_is_shown_and_refused_before_anything_is_written() {
     let model = Model::new(story(), Deletes::ByDigest, Trouble::None);
     let (repository, say) = (repository(), Say::new(std::io::sink()));
     let rules = Rules { max_delete: MaxDelete::Count(5), ..rules() };
-    let request = Request { repository: &repository, rules: &rules, mode: Mode::Apply };
+    let request = Request { repository: &repository, rules: &rules, mode: Mode::Apply, now: after_hours(0) };
     let mut output = Vec::new();
     let mut future = Box::pin(plan_and_apply(&model, &request, &mut output, &say));
     let Poll::Ready(result) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {

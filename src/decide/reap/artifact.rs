@@ -1,4 +1,4 @@
-//! What the reaper itself writes to a registry: tombstones and probes.
+//! What the reaper itself writes to a registry: tombstones, probes and its journal.
 //!
 //! The registry API can delete a manifest, and with it every tag on it; many registries cannot take away one tag alone.
 //! So a unique manifest, the tombstone, is put on the tag, and the tombstone is deleted: other tags on the image
@@ -15,11 +15,16 @@ use serde::{Deserialize, Serialize};
 use crate::clients::registry::{Descriptor, Manifest};
 use crate::names::{Digest, GitRepository};
 
+use super::journal::Journal;
+
 /// The media type of a tombstone's config: what tells it from an image.
 pub const TOMBSTONE: &str = "application/vnd.git-image.tombstone.v1+json";
 
 /// The media type of a probe's config.
 pub const CANARY: &str = "application/vnd.git-image.canary.v1+json";
+
+/// The media type of a journal's config.
+pub const JOURNAL: &str = "application/vnd.git-image.journal.v1+json";
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
@@ -55,6 +60,19 @@ pub struct Note {
     pub tags: BTreeMap<String, Digest>,
 }
 
+/// The config of a journal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalNote {
+    /// The canonical name of the git repository whose reaper wrote it.
+    pub repository: String,
+    /// The run that wrote it.
+    pub run: String,
+    /// Which journal of the run it is.
+    pub number: usize,
+    /// What it says.
+    pub journal: Journal,
+}
+
 /// An artifact of ours: a manifest, and the blob that it needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Artifact {
@@ -73,14 +91,16 @@ pub enum Kind {
     Tombstone(Descriptor),
     /// A probe, whose [`Note`] is in this blob.
     Canary(Descriptor),
+    /// A journal, whose [`JournalNote`] is in this blob.
+    Journal(Descriptor),
     /// Anything else.
     Other,
 }
 
-/// The largest config that is read as a [`Note`]: 100 tags need some 20 KB.
-const MAX_NOTE_BYTES: u64 = 1 << 20;
+/// The largest config that is read: the 100 tags of a [`Note`] need some 20 KB, a full [`JournalNote`] 4 MB.
+const MAX_NOTE_BYTES: u64 = 4 << 20;
 
-/// Tells a tombstone or a probe by the media type of its config.
+/// Tells a tombstone, a probe or a journal by the media type of its config.
 pub fn kind(manifest: &Manifest) -> Kind {
     #[derive(Deserialize)]
     struct Head {
@@ -90,6 +110,7 @@ pub fn kind(manifest: &Manifest) -> Kind {
     match head.and_then(|head| head.config).filter(|config| config.size <= MAX_NOTE_BYTES) {
         Some(config) if config.media_type == TOMBSTONE => Kind::Tombstone(config),
         Some(config) if config.media_type == CANARY => Kind::Canary(config),
+        Some(config) if config.media_type == JOURNAL => Kind::Journal(config),
         Some(_) | None => Kind::Other,
     }
 }
@@ -104,7 +125,12 @@ pub fn canary(repository: &GitRepository, run: &RunId, number: usize) -> Artifac
     artifact(CANARY, &Note { repository: repository.to_string(), run: run.0.clone(), number, tags: BTreeMap::new() })
 }
 
-fn artifact(config_type: &'static str, note: &Note) -> Artifact {
+/// A journal.
+pub fn journal(repository: &GitRepository, run: &RunId, number: usize, journal: Journal) -> Artifact {
+    artifact(JOURNAL, &JournalNote { repository: repository.to_string(), run: run.0.clone(), number, journal })
+}
+
+fn artifact(config_type: &'static str, note: &impl Serialize) -> Artifact {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Body<'a> {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::journal::Journal;
 use super::{Rules, form};
 use crate::decide::tags::OurTag;
 use crate::names::{Branch, CommitId, Digest};
@@ -54,6 +55,15 @@ pub enum TagState {
         digest: Digest,
         /// The git repository whose reaper wrote it, by its canonical name.
         repository: String,
+    },
+    /// A journal of the reaper.
+    Journal {
+        /// The digest of the journal.
+        digest: Digest,
+        /// The git repository whose reaper wrote it, by its canonical name; `None` when it cannot be read.
+        repository: Option<String>,
+        /// What it says; or why it cannot be read, in one line.
+        journal: Result<Journal, String>,
     },
 }
 
@@ -146,7 +156,10 @@ impl TagState {
     pub(super) fn digest(&self) -> Option<Digest> {
         match self {
             Self::Missing => None,
-            Self::Image { digest, .. } | Self::Tombstone { digest, .. } | Self::Canary { digest, .. } => Some(*digest),
+            Self::Image { digest, .. }
+            | Self::Tombstone { digest, .. }
+            | Self::Canary { digest, .. }
+            | Self::Journal { digest, .. } => Some(*digest),
         }
     }
 
@@ -155,7 +168,7 @@ impl TagState {
         match self {
             Self::Image { digest, origin } => Some((*digest, origin)),
             Self::Tombstone { before: Some(Before::Image { digest, origin }), .. } => Some((*digest, origin)),
-            Self::Missing | Self::Tombstone { .. } | Self::Canary { .. } => None,
+            Self::Missing | Self::Tombstone { .. } | Self::Canary { .. } | Self::Journal { .. } => None,
         }
     }
 

@@ -1,5 +1,10 @@
 //! What happens to every tag, and why.
 
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::journal::{Before, Dead, Journal};
 use super::{GitFacts, Grace, MaxDelete, Refusal};
 use crate::names::{Branch, CommitId, Digest, GitRepository};
 
@@ -29,7 +34,9 @@ pub enum Reason {
     BranchLives(Branch),
     /// A content tag: this tag, which stays, points to the same digest.
     SameDigest(String),
-    /// Reserved for the reaper, and no probe.
+    /// The reaper's own journal.
+    Journal,
+    /// Reserved for the reaper, and neither journal nor probe.
     Reserved,
     /// Not a name that we write.
     NotOurForm,
@@ -63,7 +70,9 @@ impl Reason {
     /// What the reason leads to, before grace period and tombstones are looked at.
     pub(super) fn verdict(&self) -> Verdict {
         match self {
-            Self::Reachable(_) | Self::BranchLives(_) | Self::SameDigest(_) | Self::Reserved => Verdict::Keep,
+            Self::Reachable(_) | Self::BranchLives(_) | Self::SameDigest(_) | Self::Journal | Self::Reserved => {
+                Verdict::Keep
+            }
             Self::NotOurForm | Self::NotLabelled | Self::OtherRepository(_) | Self::OtherPrefix(_) => Verdict::Foreign,
             Self::Dangling | Self::Unreadable(_) | Self::NoCommit | Self::PrefixUnclear(_) => Verdict::Unknown,
             Self::Unreachable(_)
@@ -88,10 +97,19 @@ pub struct Judgement {
     pub verdict: Verdict,
     /// Why.
     pub reason: Reason,
+    /// Since when it is dead, as the journal has it; `None` when its clock has not begun, and for a tag that is alive.
+    pub since: Option<Timestamp>,
     /// Whether it is a content tag; those go last.
     pub order: Order,
     /// The other tags on the same image that stay.
     pub siblings: Vec<String>,
+}
+
+impl Judgement {
+    /// Whether the tag is dead, whatever happens to it now.
+    pub(super) fn is_dead(&self) -> bool {
+        self.reason.verdict() == Verdict::Remove
+    }
 }
 
 /// When a tag goes.
@@ -112,6 +130,8 @@ pub struct Plan {
     pub(super) tag_prefix: String,
     pub(super) git: GitFacts,
     pub(super) grace: Grace,
+    pub(super) before: Before,
+    pub(super) now: Timestamp,
     pub(super) max_delete: MaxDelete,
     pub(super) judgements: Vec<Judgement>,
 }
@@ -136,6 +156,24 @@ impl Plan {
     pub fn verdict(&self, tag: &str) -> Option<Verdict> {
         let at = self.judgements.binary_search_by(|judgement| judgement.tag.as_str().cmp(tag)).ok()?;
         Some(self.judgements[at].verdict)
+    }
+
+    /// The journal that this plan leads to: every dead tag, and since when. `None` when there is nothing to write: the
+    /// one of the run before says the same, or no clock is needed.
+    pub fn journal(&self, gone: impl Fn(&str) -> bool) -> Option<Journal> {
+        let dead = self.judgements.iter().filter(|judgement| judgement.is_dead() && !gone(&judgement.tag));
+        let dead: BTreeMap<String, Dead> = dead
+            .filter_map(|judgement| {
+                let image = judgement.image.or(judgement.digest)?;
+                Some((judgement.tag.clone(), Dead { since: judgement.since.unwrap_or(self.now), image }))
+            })
+            .collect();
+        let journal = Journal::new(self.now, dead);
+        match &self.before {
+            Before::Read(before) if before.dead == journal.dead && before.written <= self.now => None,
+            Before::None if self.grace.is_none() || journal.dead.is_empty() => None,
+            Before::None | Before::Read(_) | Before::Unreadable { .. } => Some(journal),
+        }
     }
 
     /// Whether the plan stays within what one run may remove.

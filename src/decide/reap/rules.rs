@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use crate::names::{BadName, Branch, GitRepository};
 
 /// Whose tags are judged, and how carefully.
@@ -32,6 +34,16 @@ impl Grace {
     /// Whether a dead tag goes at once.
     pub fn is_none(self) -> bool {
         self.0.is_zero()
+    }
+
+    /// Whether what is dead since then has been so for long enough; `None`: it was not seen dead before.
+    pub(super) fn is_over(self, since: Option<Timestamp>, now: Timestamp) -> bool {
+        self.is_none() || since.and_then(|since| self.end(since)).is_some_and(|end| end <= now)
+    }
+
+    /// When the grace of what is dead since then ends; `None` when that is beyond every calendar.
+    pub(super) fn end(self, since: Timestamp) -> Option<Timestamp> {
+        since.checked_add(self.0).ok()
     }
 }
 
@@ -107,6 +119,22 @@ pub enum Refusal {
         /// The git repository.
         repository: GitRepository,
     },
+    /// Another reaper is at work under the same prefix.
+    #[error("the reaper of {} keeps its journal {tag} under the same tag prefix", other_reaper(repository.as_deref()))]
+    OtherJournal {
+        /// The tag of the journal.
+        tag: String,
+        /// The git repository of the other one; `None` when its journal cannot be read.
+        repository: Option<String>,
+        /// `source.registry.tag_prefix`.
+        tag_prefix: String,
+    },
+    /// Something else is in the place of the journal.
+    #[error("{tag} is no journal of the reaper, and its place is needed for one")]
+    NotAJournal {
+        /// The tag.
+        tag: String,
+    },
     /// The plan removes more than it may.
     #[error("the plan removes {removals} of {owned} tags, more than {limit}")]
     TooMany {
@@ -136,9 +164,19 @@ impl Refusal {
                 "reap judges every branch: leave `source.git.branch` out, or name one that lives".to_owned()
             }
             Self::Shallow { .. } => "see that `source.git.uri` is not itself a shallow clone".to_owned(),
+            Self::OtherJournal { tag, repository, tag_prefix } => format!(
+                "give each image of the repository its own `source.registry.tag_prefix`{}; if {} is gone or has another name now, remove the tag {tag}",
+                if tag_prefix.is_empty() { String::new() } else { format!(", not both {tag_prefix:?}") },
+                other_reaper(repository.as_deref()),
+            ),
+            Self::NotAJournal { tag } => format!("see what it is, and remove the tag {tag} or give it another name"),
             Self::TooMany { removals, .. } => {
                 format!("read the plan; if it is right, allow it with --max-delete {removals}")
             }
         })
     }
+}
+
+fn other_reaper(repository: Option<&str>) -> &str {
+    repository.unwrap_or("an unknown git repository")
 }

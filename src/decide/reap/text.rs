@@ -4,6 +4,7 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
+use super::journal::{Before, Journal};
 use super::{GitFacts, Judgement, MaxDelete, Plan, Reason, Verdict};
 use crate::names::Digest;
 
@@ -12,17 +13,29 @@ const SIBLINGS_SHOWN: usize = 3;
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { registry, repository, tag_prefix, git, grace, max_delete, judgements } = self;
+        let Self { registry, repository, tag_prefix, git, grace, before, now: _, max_delete, judgements } = self;
         let prefix = if tag_prefix.is_empty() { String::new() } else { format!(", tag_prefix {tag_prefix:?}") };
         writeln!(f, "registry {registry}: {}{prefix}", count(judgements.len(), "tag", "tags"))?;
         writeln!(f, "git      {repository}: {}", GitLine(git))?;
         for judgement in judgements {
-            writeln!(f, "{judgement}")?;
+            write!(f, "{judgement}")?;
+            self.clock(judgement, f)?;
+            writeln!(f)?;
         }
         let counts = Verdict::ALL.map(|verdict| format!("{} {}", verdict.word(), self.count(verdict)));
         writeln!(f, "summary  {}", counts.join(", "))?;
         if !grace.is_none() {
-            writeln!(f, "grace    {grace}: the clock of every dead tag starts with the first --apply")?;
+            write!(f, "grace    {grace}: ")?;
+            match before {
+                Before::None => writeln!(f, "the clock of every dead tag starts with the first --apply")?,
+                Before::Unreadable { why } => {
+                    let why = one_line(why);
+                    writeln!(f, "the journal cannot be read, so every clock starts anew with --apply: {why}")?;
+                }
+                Before::Read(Journal { written, dead }) => {
+                    writeln!(f, "the journal of {written} has {}", count(dead.len(), "dead tag", "dead tags"))?;
+                }
+            }
         }
         match (self.within_limits(), max_delete) {
             (Ok(()), MaxDelete::Count(limit)) => write!(f, "limits   within --max-delete {limit}"),
@@ -32,9 +45,27 @@ impl fmt::Display for Plan {
     }
 }
 
+impl Plan {
+    /// Since when a tag is dead, and until when it stays. Without a grace period nobody asks.
+    fn clock(&self, judgement: &Judgement, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.grace.is_none() {
+            return Ok(());
+        }
+        match (judgement.verdict, judgement.since) {
+            (Verdict::Grace, None) => write!(f, "; its clock starts with --apply"),
+            (Verdict::Grace, Some(since)) => {
+                write!(f, "; dead since {since}")?;
+                self.grace.end(since).map_or(Ok(()), |end| write!(f, ", goes after {end}"))
+            }
+            (Verdict::Remove, Some(since)) => write!(f, "; dead since {since}"),
+            (Verdict::Remove | Verdict::Keep | Verdict::Foreign | Verdict::Unknown | Verdict::Restore, _) => Ok(()),
+        }
+    }
+}
+
 impl fmt::Display for Judgement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { tag, digest, image, verdict, reason, order: _, siblings } = self;
+        let Self { tag, digest, image, verdict, reason, since: _, order: _, siblings } = self;
         let digest = digest.as_ref().map_or("-".to_owned(), short);
         write!(f, "{:<8} {} {digest} {reason}", verdict.word().to_uppercase(), one_line(tag))?;
         match verdict {
@@ -61,6 +92,7 @@ impl fmt::Display for Reason {
             Self::Reachable(commit) => write!(f, "commit {} is reachable", commit.short()),
             Self::BranchLives(branch) => write!(f, "branch {branch} is there"),
             Self::SameDigest(tag) => write!(f, "tag {tag} stays on the same digest"),
+            Self::Journal => f.write_str("the reaper's journal"),
             Self::Reserved => f.write_str("reserved for the reaper"),
             Self::NotOurForm => f.write_str("not a tag that git-image writes here"),
             Self::NotLabelled => f.write_str("the image has no label git-image.repository"),

@@ -161,17 +161,6 @@ fn a_registry_that_does_not_delete_is_left_as_it_is() {
 }
 
 #[test]
-fn a_grace_period_is_refused_with_apply_before_anything_is_read() {
-    for arguments in [&["--apply"][..], &["--grace", "24h", "--apply"], &["--grace", "1d", "--apply"]] {
-        let all = ["reap", "--source", "-"].iter().chain(arguments).copied();
-        Program::git_image(all).run_text("not even a source").fails_with(
-            "error: cannot apply a plan with a grace period of 24h\n\
-             hint: give --grace 0s, when nothing is being built; the journal of first-seen-dead comes with a later release\n",
-        );
-    }
-}
-
-#[test]
 fn a_dead_tag_is_in_grace_until_the_user_says_otherwise() {
     let (project, dead) = after_a_branch("reap-grace");
     let ran = Program::git_image(["reap", "--source", "-"]).run(&project.source);

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::clients::registry::{Deleted, Descriptor, Manifest};
 use crate::commands::reap::ReapError;
 use crate::commands::reap::outside::Outside;
-use crate::decide::reap::artifact::{self, Artifact, Kind, Note};
+use crate::decide::reap::artifact::{self, Artifact, JournalNote, Kind};
 use crate::decide::reap::{GitFacts, History, Labels};
 use crate::names::{Branch, CommitId, Digest, Tag};
 
@@ -101,13 +101,22 @@ impl World {
         hidden.map(|(tag, _)| tag).collect()
     }
 
-    /// Every tag; fails when one of them does not point to an image.
+    /// Every tag but the journal's; fails when one of them does not point to an image.
     pub fn tags(&self) -> BTreeSet<String> {
-        for (tag, digest) in &self.tags {
+        let images = self.tags.iter().filter(|(tag, _)| !tag.as_str().starts_with("_reaper-journal-"));
+        let each = images.map(|(tag, digest)| {
             let manifest = self.manifests.get(digest).expect("no tag dangles");
             assert_eq!(artifact::kind(manifest), Kind::Other, "{tag} points to an artifact of the reaper");
-        }
-        self.tags.keys().map(Tag::to_string).collect()
+            tag.to_string()
+        });
+        each.collect()
+    }
+
+    /// The journal, if there is one.
+    pub fn journal(&self) -> Option<JournalNote> {
+        let (_, digest) = self.tags.iter().find(|(tag, _)| tag.as_str().starts_with("_reaper-journal-"))?;
+        let Kind::Journal(config) = artifact::kind(&self.manifests[digest]) else { return None };
+        Some(serde_json::from_slice(&self.notes[&config.digest]).expect("a journal is JSON"))
     }
 }
 
@@ -173,10 +182,9 @@ impl Outside for Model {
         Ok(labels.map_err(|error| error.to_string())?.unwrap_or_default())
     }
 
-    async fn note(&self, config: &Descriptor) -> Result<Note, String> {
+    async fn note(&self, config: &Descriptor) -> Result<Bytes, String> {
         let bytes = self.request(|world| world.notes.get(&config.digest).cloned()).await;
-        let bytes = bytes.map_err(|error| error.to_string())?.expect("a note is pushed before its manifest");
-        serde_json::from_slice(&bytes).map_err(|error| error.to_string())
+        Ok(bytes.map_err(|error| error.to_string())?.expect("a note is pushed before its manifest"))
     }
 
     async fn push_note(&self, artifact: &Artifact) -> Result<(), ReapError> {

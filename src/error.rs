@@ -55,6 +55,9 @@ pub enum Error {
     /// A command of the command line could not do what it was asked for.
     #[error(transparent)]
     Cli(#[from] crate::commands::cli::CliError),
+    /// The pipeline of a branch was not set or destroyed.
+    #[error(transparent)]
+    Fly(#[from] crate::commands::fly::FlyError),
 }
 
 impl Error {
@@ -74,6 +77,7 @@ impl Error {
             Self::Reap(error) => error.hint(),
             Self::Step(error) => error.hint(),
             Self::Cli(error) => error.hint(),
+            Self::Fly(error) => error.hint(),
         }
     }
 }

@@ -11,9 +11,11 @@ pub mod variables;
 use std::io::{Read, Write};
 
 use super::completions::CompletionsArgs;
+use super::destroy_pipeline::DestroyPipelineArgs;
 use super::man::ManArgs;
 use super::reap::args::ReapArgs;
-use super::{completions, man, reap};
+use super::set_pipeline::SetPipelineArgs;
+use super::{completions, destroy_pipeline, man, reap, set_pipeline};
 use crate::concourse::Edge;
 use crate::error::Error;
 use crate::say::Say;
@@ -36,6 +38,8 @@ const AFTER_HELP: &str = "Each command has examples: git-image COMMAND --help";
 
 const AFTER_LONG_HELP: &str = "\
 Examples:
+  git-image set-pipeline --target ci
+          sets the pipeline of the branch that is checked out
   git-image reap --source source.yml
           shows which tags would be removed, and why the others stay
   git-image completions bash > /etc/bash_completion.d/git-image
@@ -49,6 +53,8 @@ Exit status: 0 done, 1 refused or failed, 2 wrong usage.";
 #[derive(Debug, clap::Subcommand)]
 #[allow(clippy::large_enum_variant, reason = "there is one, made once")]
 enum Command {
+    SetPipeline(SetPipelineArgs),
+    DestroyPipeline(DestroyPipelineArgs),
     Reap(ReapArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
@@ -67,6 +73,8 @@ pub async fn run(
     say: &Say,
 ) -> Result<(), Error> {
     match &cli.command {
+        Command::SetPipeline(args) => set_pipeline::set_pipeline(args, output, edge, say).await,
+        Command::DestroyPipeline(args) => destroy_pipeline::destroy_pipeline(args, output, edge, say).await,
         Command::Reap(args) => reap::reap(args, input, output, edge, say).await,
         Command::Completions(args) => completions::completions(args, output),
         Command::Man(args) => man::man(args, output, say),

@@ -3,9 +3,11 @@
 mod check;
 pub mod cli;
 mod completions;
+mod destroy_pipeline;
 mod details;
 mod error;
 mod facts;
+pub mod fly;
 mod get;
 mod history;
 mod image;
@@ -13,6 +15,7 @@ mod inputs;
 mod man;
 mod put;
 pub mod reap;
+mod set_pipeline;
 
 use tempfile::TempDir;
 

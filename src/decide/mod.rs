@@ -2,6 +2,7 @@
 
 pub mod builders;
 pub mod inputs;
+pub mod pipelines;
 pub mod reap;
 pub mod submodules;
 pub mod tags;

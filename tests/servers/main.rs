@@ -22,6 +22,7 @@ mod readme;
 mod reap;
 mod resource_image;
 mod secrets;
+mod set_pipeline;
 mod stop;
 mod story;
 #[path = "../support/mod.rs"]

@@ -249,6 +249,13 @@ impl GitRepository {
         run(git().arg("-C").arg(&self.path).args(arguments))
     }
 
+    /// Clones it as a person does: the default branch is checked out, and the remote is `origin`.
+    #[track_caller]
+    pub fn clone_to(&self, directory: &Path) -> WorkingTree {
+        run(git().args(["clone", "--quiet", &self.uri]).arg(directory));
+        WorkingTree { path: directory.to_owned() }
+    }
+
     /// Checks a branch out into a new directory, as Concourse's git resource does: one branch, HEAD detached at the
     /// commit, and what it knows of it in files under `.git`. `depth` is the get step's parameter.
     #[track_caller]
@@ -334,6 +341,20 @@ fn blob(stream: &mut Vec<u8>, mode: &str, path: &str, content: &[u8]) {
     stream.extend_from_slice(format!("M {mode} inline {path}\ndata {}\n", content.len()).as_bytes());
     stream.extend_from_slice(content);
     stream.push(b'\n');
+}
+
+/// The clone that a person works in.
+#[derive(Debug)]
+pub struct WorkingTree {
+    pub path: PathBuf,
+}
+
+impl WorkingTree {
+    /// Runs git in it and returns what it printed.
+    #[track_caller]
+    pub fn git(&self, arguments: &[&str]) -> String {
+        run(git().arg("-C").arg(&self.path).args(arguments))
+    }
 }
 
 /// Gives a directory and all that is in it to another user, as a get step of another image does.

@@ -1,0 +1,137 @@
+//! `git-image set-pipeline`: sets the pipeline of a branch, with fly.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::cli::CliError;
+use super::cli::variables::{Setting, VariableArgs};
+use super::fly::{FlyArgs, FlyError, Place, VARIABLES};
+use crate::concourse::Edge;
+use crate::decide::pipelines::{self, Pipeline, Template};
+use crate::error::Error;
+use crate::pipeline::Variables;
+use crate::say::Say;
+
+/// Sets the pipeline of a branch, with fly.
+///
+/// The branch must be on the remote `origin`, as it is here. The default branch has a pipeline of its own, with releases
+/// and the reaper; every other branch is an instance of it: `app/branch:"feat/foo"`. The variables `branch` and, when it
+/// has no value, `git_uri` are set from the working tree.
+#[derive(Debug, Clone, clap::Args)]
+#[command(after_long_help = EXAMPLES)]
+pub struct SetPipelineArgs {
+    #[command(flatten)]
+    fly: FlyArgs,
+
+    /// The template, in place of git-image's own
+    ///
+    /// Without it: the file that the variable `master_template` or `feature_template` names, when that begins with
+    /// `repo/`, below the root of the working tree; else the one that git-image brings.
+    #[arg(long, value_name = "FILE")]
+    template: Option<PathBuf>,
+
+    #[command(flatten)]
+    variables: VariableArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  git-image set-pipeline --target ci
+          sets the pipeline of the branch that is checked out, with ci/variables.yml when it is there
+  git-image set-pipeline --target ci --branch feat/foo --load-vars-from vars.yml --non-interactive
+          sets that of another branch, and asks nothing
+  git-image set-pipeline --print
+          prints the command that would be run
+
+What is run is shown on stderr; stdout is fly's, or with --print the command.
+Exit status: 0 done, 1 refused or failed, 2 wrong usage.";
+
+/// Checks the branch, shows what is run, and runs it.
+///
+/// # Errors
+///
+/// The branch is not pushed, no pipeline can have the name, or fly fails.
+pub async fn set_pipeline(args: &SetPipelineArgs, out: &mut impl Write, edge: &Edge, say: &Say) -> Result<(), Error> {
+    let place = Place::read(edge, say).await?;
+    let given = args.variables.or_of(place.tree.root());
+    let variables = given.read()?;
+    let pipeline = args.fly.pipeline(&place, &variables).await?;
+    let branch = &pipeline.branch;
+    let (local, remote) = (place.tree.tip(branch).await?, place.refs.branches.get(branch).copied());
+    let commit = pipelines::is_pushed(branch, local, remote)
+        .map_err(|source| FlyError::NotPushed { branch: branch.clone(), source })?;
+    say.line(format_args!("branch    {branch} of {}, at {}", place.address.repository(), commit.short()));
+    say.line(format_args!("pipeline  {pipeline}"));
+    // It goes when fly has ended.
+    let directory = super::workplace(edge)?;
+    let template = template(args.template.as_deref(), &pipeline, &variables, place.tree.root());
+    let config = match template {
+        Found::File(path) => {
+            if !path.is_file() {
+                let source = std::io::Error::from(std::io::ErrorKind::NotFound);
+                return Err(CliError::File { what: "read the template", path, source }.into());
+            }
+            say.line(format_args!("template  {}", path.display()));
+            path
+        }
+        Found::Ours(template) => {
+            let name = template.file_name();
+            say.line(format_args!("template  {name} of git-image"));
+            let path = directory.path().join(name);
+            let failed = |source| CliError::File { what: "write", path: path.clone(), source };
+            std::fs::write(&path, template.text()).map_err(failed)?;
+            if args.fly.print { PathBuf::from(name) } else { path }
+        }
+    };
+    let mut words = vec!["--pipeline".to_owned(), pipeline.name.to_string()];
+    if pipeline.template == Template::FeatureBranch {
+        words.extend(["--instance-var".to_owned(), pipeline.branch_setting()]);
+    }
+    words.extend(["--config".to_owned(), config.display().to_string()]);
+    words.extend(given.fly_words());
+    if variables.get("git_uri").is_none() {
+        words.extend(["--var".to_owned(), format!("git_uri={}", place.address.as_str())]);
+    }
+    words.extend(["--yaml-var".to_owned(), pipeline.branch_setting()]);
+    args.fly.run("set-pipeline", &words, out, edge, say).await
+}
+
+/// Where a template is.
+#[derive(Debug, PartialEq, Eq)]
+enum Found {
+    /// In a file.
+    File(PathBuf),
+    /// In here.
+    Ours(Template),
+}
+
+fn template(given: Option<&Path>, pipeline: &Pipeline, variables: &Variables, root: &Path) -> Found {
+    let named = variables.get(pipeline.template.variable()).and_then(Value::as_str);
+    let own = named.and_then(|named| named.strip_prefix("repo/")).map(|below| root.join(below));
+    given.map(Path::to_owned).or(own).map_or(Found::Ours(pipeline.template), Found::File)
+}
+
+impl VariableArgs {
+    /// These, or when none are given those of the file that `init` wrote, if it is there.
+    pub(super) fn or_of(&self, root: &Path) -> Self {
+        let usual = root.join(VARIABLES);
+        if self.load_vars_from.is_empty() && usual.is_file() {
+            Self { load_vars_from: vec![usual], ..self.clone() }
+        } else {
+            self.clone()
+        }
+    }
+
+    /// As arguments of fly.
+    fn fly_words(&self) -> Vec<String> {
+        let Self { load_vars_from, var, yaml_var } = self;
+        let files = load_vars_from.iter().flat_map(|path| ["--load-vars-from".to_owned(), path.display().to_string()]);
+        let pair = |flag: &str, Setting { name, value }: &Setting| [flag.to_owned(), format!("{name}={value}")];
+        files
+            .chain(var.iter().flat_map(|setting| pair("--var", setting)))
+            .chain(yaml_var.iter().flat_map(|setting| pair("--yaml-var", setting)))
+            .collect()
+    }
+}

@@ -9,6 +9,7 @@
 
 mod base;
 mod foreign;
+mod images;
 mod place;
 mod variables;
 
@@ -20,6 +21,7 @@ use crate::names::GitPath;
 
 pub use base::{base, is_image_of_context};
 pub use foreign::runs_programs;
+pub use images::{Taken, Unclear, images};
 pub use place::excerpt;
 use variables::Scopes;
 
@@ -150,6 +152,22 @@ fn whole<T>(line: usize, why: impl Into<String>) -> Result<T, Whole> {
 }
 
 fn read(text: &[u8], args: &BTreeMap<String, String>) -> Result<Vec<Source>, Whole> {
+    let Parsed { text, escape, dockerfile } = parse(text, args)?;
+    let mut reader = Reader { text, escape, scopes: Scopes::new(args), sources: Vec::new() };
+    for instruction in &dockerfile.instructions {
+        reader.instruction(instruction)?;
+    }
+    Ok(reader.sources)
+}
+
+/// A Dockerfile whose instructions are those that the engine sees.
+struct Parsed<'a> {
+    text: &'a str,
+    escape: char,
+    dockerfile: parse_dockerfile::Dockerfile<'a>,
+}
+
+fn parse<'a>(text: &'a [u8], args: &BTreeMap<String, String>) -> Result<Parsed<'a>, Whole> {
     let Ok(text) = std::str::from_utf8(text) else {
         return Err(Whole { line: None, why: "the Dockerfile is not UTF-8".to_owned() });
     };
@@ -162,11 +180,7 @@ fn read(text: &[u8], args: &BTreeMap<String, String>) -> Result<Vec<Source>, Who
     if parsed.parser_directives.escape.as_ref().map_or('\\', |directive| directive.value.value) != escape {
         return Err(Whole { line: None, why: "its `escape` directive is not certain".to_owned() });
     }
-    let mut reader = Reader { text, escape, scopes: Scopes::new(args), sources: Vec::new() };
-    for instruction in &parsed.instructions {
-        reader.instruction(instruction)?;
-    }
-    Ok(reader.sources)
+    Ok(Parsed { text, escape, dockerfile: parsed })
 }
 
 /// Reads the directives at the top, and returns the escape character.
@@ -229,6 +243,11 @@ fn same_lines_for_all(text: &str, escape: char) -> Result<(), Whole> {
     Ok(())
 }
 
+/// The line of a position, counted from 1.
+fn line_at(text: &str, position: usize) -> usize {
+    text.as_bytes()[..position].iter().filter(|&&b| b == b'\n').count() + 1
+}
+
 struct Reader<'a> {
     text: &'a str,
     escape: char,
@@ -238,7 +257,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn line(&self, position: usize) -> usize {
-        self.text.as_bytes()[..position].iter().filter(|&&b| b == b'\n').count() + 1
+        line_at(self.text, position)
     }
 
     fn instruction(&mut self, instruction: &Instruction<'_>) -> Result<(), Whole> {
@@ -412,13 +431,18 @@ impl Reader<'_> {
 
     /// A flag whose text means what it says.
     fn flag<'b>(&self, line: usize, flag: &'b Flag<'_>) -> Result<(&'b str, Option<&'b str>), Whole> {
-        let (name, value) = (flag.name.value.as_ref(), flag.value.as_ref().map(|value| value.value.as_ref()));
-        let odd = |text: &str| text.contains(['"', '\'', '\\', self.escape]);
-        if name.is_empty() || odd(name) || value.is_some_and(odd) {
-            return whole(line, format!("where the flag `--{name}` ends is not certain"));
-        }
-        Ok((name, value))
+        read_flag(flag, self.escape).or_else(|why| whole(line, why))
     }
+}
+
+/// Name and value of a flag, or why they are not certain.
+fn read_flag<'a>(flag: &'a Flag<'_>, escape: char) -> Result<(&'a str, Option<&'a str>), String> {
+    let (name, value) = (flag.name.value.as_ref(), flag.value.as_ref().map(|value| value.value.as_ref()));
+    let odd = |text: &str| text.contains(['"', '\'', '\\', escape]);
+    if name.is_empty() || odd(name) || value.is_some_and(odd) {
+        return Err(format!("where the flag `--{name}` ends is not certain"));
+    }
+    Ok((name, value))
 }
 
 /// The parser knows a here-document only as the first word of `RUN`: of any other it takes the lines for instructions.

@@ -122,6 +122,11 @@ hex_name! {
     InputsId, 32, "inputs"
 }
 
+hex_name! {
+    /// The digest of the images that an image is built on: the `bases` of a version, 64 hexadecimal digits.
+    BasesId, 32, "bases"
+}
+
 impl CommitId {
     /// The commit that this object is, as the tree of a repository with a submodule says.
     pub const fn of(object: ObjectId) -> Self {
@@ -636,6 +641,86 @@ impl FromStr for Repository {
     }
 }
 
+/// The reference of an image, as `FROM` names it: `debian`, `registry.example.com/acme/app:1`, `debian:12@sha256:…`.
+///
+/// Without tag and digest the tag is `latest`. It is shown whole: `docker.io/library/debian:latest`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ImageReference {
+    repository: Repository,
+    tag: Option<Tag>,
+    digest: Option<Digest>,
+}
+
+impl ImageReference {
+    /// The repository.
+    pub fn repository(&self) -> &Repository {
+        &self.repository
+    }
+
+    /// The tag; `None`: there is a digest only.
+    pub fn tag(&self) -> Option<&Tag> {
+        self.tag.as_ref()
+    }
+
+    /// The digest; `None`: there is a tag only.
+    pub fn digest(&self) -> Option<Digest> {
+        self.digest
+    }
+
+    /// The same name with this digest.
+    #[must_use]
+    pub fn with_digest(&self, digest: Digest) -> Self {
+        Self { digest: Some(digest), ..self.clone() }
+    }
+
+    /// The name alone, without the digest.
+    pub fn name(&self) -> String {
+        match &self.tag {
+            Some(tag) => format!("{}:{tag}", self.repository),
+            None => self.repository.to_string(),
+        }
+    }
+
+    /// As short as it can be written: without what goes without saying. A frontend looks for a named context by it.
+    pub fn familiar(&self) -> String {
+        let whole = self.to_string();
+        let name = if self.digest.is_none() { whole.strip_suffix(":latest").unwrap_or(&whole) } else { &whole };
+        let of_hub = name.strip_prefix(DOCKER_HUB).and_then(|name| name.strip_prefix('/'));
+        of_hub.map_or(name, |name| name.strip_prefix("library/").unwrap_or(name)).to_owned()
+    }
+}
+
+impl fmt::Display for ImageReference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name())?;
+        match &self.digest {
+            Some(digest) => write!(f, "@{digest}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl FromStr for ImageReference {
+    type Err = BadName;
+
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        let refuse = |error: BadName| BadName { what: "image", text: text.to_owned(), why: error.why };
+        let (rest, digest) = match text.split_once('@') {
+            Some((rest, digest)) => (rest, Some(digest.parse::<Digest>().map_err(refuse)?)),
+            None => (text, None),
+        };
+        let last = rest.rfind('/').map_or(0, |slash| slash + 1);
+        let (name, tag) = match rest[last..].split_once(':') {
+            Some((name, tag)) => (&rest[..last + name.len()], Some(tag.parse::<Tag>().map_err(refuse)?)),
+            None => (rest, None),
+        };
+        let repository = name.parse::<Repository>().map_err(refuse)?;
+        let latest = || "latest".parse::<Tag>().expect("`latest` is a tag");
+        let tag = if digest.is_none() { tag.or_else(|| Some(latest())) } else { tag };
+        Ok(Self { repository, tag, digest })
+    }
+}
+
 /// A registry, as it stands before the name of a repository: `registry.example.com` or `registry.example.com:5000`.
 ///
 /// Docker Hub has several hosts and one name: `docker.io`.
@@ -737,6 +822,33 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_reference_is_read_as_dockerfiles_write_it() {
+        const DIGEST: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+        // The text, the whole, and as short as it can be written.
+        for (text, whole, familiar) in [
+            ("debian", "docker.io/library/debian:latest", "debian"),
+            ("debian:12", "docker.io/library/debian:12", "debian:12"),
+            ("docker.io/acme/app:1", "docker.io/acme/app:1", "acme/app:1"),
+            ("registry.example:5000/app", "registry.example:5000/app:latest", "registry.example:5000/app"),
+            ("registry.example:5000/a/b:v1", "registry.example:5000/a/b:v1", "registry.example:5000/a/b:v1"),
+            ("debian@DIGEST", "docker.io/library/debian@DIGEST", "debian@DIGEST"),
+            ("debian:latest@DIGEST", "docker.io/library/debian:latest@DIGEST", "debian:latest@DIGEST"),
+        ] {
+            let with_digest = |text: &str| text.replace("DIGEST", DIGEST);
+            let read: ImageReference = with_digest(text).parse().expect("it is a reference");
+            assert_eq!((read.to_string(), read.familiar()), (with_digest(whole), with_digest(familiar)));
+            assert_eq!(read.to_string().parse(), Ok(read), "{text}");
+        }
+        for (text, message) in [
+            ("Not An Image", "image \"Not An Image\" has upper-case letters, which a repository may not have"),
+            ("debian:-", "image \"debian:-\" has '-' at position 0, which is not allowed there"),
+            ("debian@sha256:1", "image \"debian@sha256:1\" is not sha256: and 64 hexadecimal digits"),
+        ] {
+            assert_eq!(text.parse::<ImageReference>().map_err(|error| error.to_string()), Err(message.to_owned()));
+        }
+    }
 
     proptest! {
         #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use parse_dockerfile::Instruction;
+use parse_dockerfile::{Dockerfile, Instruction};
 
 use super::variables::Scopes;
 
@@ -43,16 +43,39 @@ pub fn base(text: &[u8], args: &BTreeMap<String, String>, target: Option<&str>) 
 /// Whether a named context of this name would be the image of the name, and nothing else: no stage is called so, and
 /// the frontend is one that is known to have named contexts.
 pub fn is_image_of_context(text: &[u8], args: &BTreeMap<String, String>, name: &str) -> bool {
-    const FRONTENDS: [&str; 3] = ["docker/dockerfile", "docker/dockerfile:1", "docker/dockerfile:latest"];
     let Ok(text) = std::str::from_utf8(text) else { return false };
     let Ok(parsed) = parse_dockerfile::parse(text) else { return false };
-    let is_known = |frontend: &str| FRONTENDS.contains(&frontend.strip_prefix("docker.io/").unwrap_or(frontend));
-    let frontend = parsed.parser_directives.syntax.as_ref().map(|directive| directive.value.value);
     let is_stage = |instruction: &Instruction<'_>| match instruction {
         Instruction::From(from) => is_named(from.as_.as_ref().map(|(_, name)| name.value.as_ref()), name),
         _ => false,
     };
-    frontend.is_none_or(is_known) && !args.contains_key("BUILDKIT_SYNTAX") && !parsed.instructions.iter().any(is_stage)
+    unknowing_frontend(&parsed, args).is_none() && !parsed.instructions.iter().any(is_stage)
+}
+
+/// The frontend of a Dockerfile when it is not known to have named contexts. The engine's own is not judged here.
+pub(super) fn unknowing_frontend<'a>(
+    parsed: &'a Dockerfile<'_>,
+    args: &'a BTreeMap<String, String>,
+) -> Option<&'a str> {
+    let named = parsed.parser_directives.syntax.as_ref().map(|directive| directive.value.value);
+    let frontend = args.get("BUILDKIT_SYNTAX").map(String::as_str).or(named)?;
+    (!has_named_contexts(frontend)).then_some(frontend)
+}
+
+/// Fact: docker/dockerfile has named contexts since 1.4.
+fn has_named_contexts(frontend: &str) -> bool {
+    let name = frontend.strip_prefix("docker.io/").unwrap_or(frontend);
+    let Some(rest) = name.strip_prefix("docker/dockerfile") else { return false };
+    let release = match rest.strip_prefix(':') {
+        None => return rest.is_empty(),
+        Some(tag) => tag.strip_suffix("-labs").unwrap_or(tag),
+    };
+    let mut numbers = release.split('.');
+    match (numbers.next(), numbers.next().map(str::parse::<u32>)) {
+        (Some("latest" | "labs" | "1"), None) => true,
+        (Some("1"), Some(Ok(minor))) => 4 <= minor,
+        _ => false,
+    }
 }
 
 fn is_named(name: Option<&str>, wanted: &str) -> bool {
@@ -91,6 +114,9 @@ mod tests {
             ("FROM debian AS Debian\nFROM debian\n", &none, false),
             ("# syntax=docker/dockerfile:1\nFROM debian\n", &none, true),
             ("# syntax=docker.io/docker/dockerfile:1\nFROM debian\n", &none, true),
+            ("# syntax=docker/dockerfile:1.3\nFROM debian\n", &none, false),
+            ("# syntax=docker/dockerfile:1.4\nFROM debian\n", &none, true),
+            ("# syntax=docker/dockerfile:1.10.0-labs\nFROM debian\n", &none, true),
             ("# syntax=docker/dockerfile:1.2\nFROM debian\n", &none, false),
             ("# syntax=acme/frontend\nFROM debian\n", &none, false),
             ("FROM debian\n", &other, false),

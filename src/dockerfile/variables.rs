@@ -133,6 +133,7 @@ impl<'a> Scopes<'a> {
         match env.or(arg) {
             Some(Some(value)) => Ok(value),
             Some(None) => Err(format!("the value of ${name} is not known")),
+            None if self.current.is_none() => Err(format!("there is no `ARG {name}` before the first FROM")),
             None => Err(format!("${name} is not declared here, so it would come from the base image")),
         }
     }

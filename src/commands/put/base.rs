@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use oci_distribution::Reference;
-
 use crate::clients::registry::Registry;
 use crate::commands::put::Put;
 use crate::commands::put::builders::Builders;
 use crate::dockerfile::is_image_of_context;
-use crate::names::{Digest, RegistryHost, Repository, Tag};
+use crate::names::{Digest, ImageReference, RegistryHost, Repository};
 use crate::request::{FurtherRegistry, RegistrySource, RegistryTransport, RepositorySetting, Source};
 
 /// How long the registry of a base may take. The build does without its answer.
@@ -28,7 +26,7 @@ enum Place {
     /// The Dockerfile names the digest.
     At(Digest),
     /// A tag of a registry.
-    Tagged { reference: Reference, repository: Repository, tag: Tag },
+    Tagged(ImageReference),
     /// A named context, or no reference of an image at all: the engine will say.
     Elsewhere,
 }
@@ -36,13 +34,18 @@ enum Place {
 impl Base {
     /// Reads the name of a base. A named context is used in the place of an image of its name.
     pub fn read<'a>(name: &str, contexts: impl IntoIterator<Item = &'a String>) -> Self {
-        let place = place(name).unwrap_or(Place::Elsewhere);
+        let reference: Option<ImageReference> = name.parse().ok();
         let is_this = |context: &String| {
-            let same = |reference: &Reference| context.parse().is_ok_and(|other: Reference| other == *reference);
-            context == name || matches!(&place, Place::Tagged { reference, .. } if same(reference))
+            let same =
+                |reference: &ImageReference| context.parse().is_ok_and(|other: ImageReference| other == *reference);
+            context == name || reference.as_ref().is_some_and(same)
         };
         let is_context = contexts.into_iter().any(is_this);
-        Self { name: name.to_owned(), place: if is_context { Place::Elsewhere } else { place } }
+        let place = match reference {
+            Some(reference) if !is_context => reference.digest().map_or(Place::Tagged(reference), Place::At),
+            Some(_) | None => Place::Elsewhere,
+        };
+        Self { name: name.to_owned(), place }
     }
 
     /// As the Dockerfile names it.
@@ -53,15 +56,18 @@ impl Base {
     /// What it stands for: one HEAD, when the Dockerfile names a tag and the engine can be held to the answer.
     /// A registry that cannot be asked from here may be one that the engine can ask, so that is no error.
     pub async fn resolve(&self, put: &Put<'_>, builders: &Builders, dockerfile: &[u8]) -> Option<Digest> {
-        let (repository, tag) = match &self.place {
+        let reference = match &self.place {
             Place::At(digest) => return Some(*digest),
-            Place::Tagged { repository, tag, .. } if self.can_be_pinned(put, builders, dockerfile) => (repository, tag),
-            Place::Tagged { .. } | Place::Elsewhere => return None,
+            Place::Tagged(reference) if can_be_pinned(reference, put, builders, dockerfile) => reference,
+            Place::Tagged(_) | Place::Elsewhere => return None,
         };
         let asked = async {
-            let source = registry_of(put.source, repository);
-            let registry = Registry::to_read(repository, &source, put.say)?.at_first_try();
-            registry.resolve(tag).await
+            let source = registry_of(put.source, reference.repository());
+            let registry = Registry::to_read(reference.repository(), &source, put.say)?.at_first_try();
+            match reference.tag() {
+                Some(tag) => registry.resolve(tag).await,
+                None => Ok(None),
+            }
         };
         let why = match tokio::time::timeout(PATIENCE, asked).await {
             Ok(Ok(Some(found))) => {
@@ -79,37 +85,19 @@ impl Base {
     /// The named context by which the engine builds from this digest: its name, and the reference.
     pub fn pinned(&self, digest: Digest) -> Option<(String, String)> {
         match &self.place {
-            Place::Tagged { repository, .. } => {
-                Some((self.context()?, format!("docker-image://{}", repository.with_digest(&digest).whole())))
+            Place::Tagged(reference) => {
+                let address = format!("docker-image://{}@{digest}", reference.repository());
+                Some((reference.familiar(), address))
             }
             Place::At(_) | Place::Elsewhere => None,
         }
     }
-
-    /// The name under which a frontend looks for a context in the place of the image: without what goes without saying.
-    fn context(&self) -> Option<String> {
-        let Place::Tagged { reference, .. } = &self.place else { return None };
-        let whole = reference.whole();
-        let name = whole.strip_suffix(":latest").unwrap_or(&whole);
-        let of_hub = name.strip_prefix("docker.io/");
-        Some(of_hub.map_or(name, |name| name.strip_prefix("library/").unwrap_or(name)).to_owned())
-    }
-
-    /// Whether the engine can be held to a digest in the place of the tag.
-    fn can_be_pinned(&self, put: &Put<'_>, builders: &Builders, dockerfile: &[u8]) -> bool {
-        let args = &put.subject.made_of.selection.args;
-        builders.can_pin() && self.context().is_some_and(|name| is_image_of_context(dockerfile, args, &name))
-    }
 }
 
-fn place(name: &str) -> Option<Place> {
-    let reference: Reference = name.parse().ok()?;
-    if let Some(digest) = reference.digest() {
-        return Some(Place::At(digest.parse().ok()?));
-    }
-    let repository = format!("{}/{}", reference.registry(), reference.repository()).parse().ok()?;
-    let tag = reference.tag()?.parse().ok()?;
-    Some(Place::Tagged { reference, repository, tag })
+/// Whether the engine can be held to a digest in the place of the tag.
+fn can_be_pinned(reference: &ImageReference, put: &Put<'_>, builders: &Builders, dockerfile: &[u8]) -> bool {
+    let args = &put.subject.made_of.selection.args;
+    builders.can_pin() && is_image_of_context(dockerfile, args, &reference.familiar())
 }
 
 /// How the registry of a base is reached, and who asks: the source's own registry, one of its list, or any other.

@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::clients::engine::embedded::keeper;
 use crate::clients::process::Environment;
 use crate::error::{Error, Report};
-use crate::names::{CommitId, InputsId};
+use crate::names::{BasesId, CommitId, InputsId};
 use crate::request::RequestError;
 use crate::say::Say;
 
@@ -27,6 +27,22 @@ pub struct Version {
     pub commit: CommitId,
     /// The digest of everything that the image is made of.
     pub inputs: InputsId,
+    /// The digest of the images that it is built on; only with `source.build.follow_bases`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bases: Option<BasesId>,
+}
+
+impl Version {
+    /// A version as git tells it.
+    pub const fn of_git(commit: CommitId, inputs: InputsId) -> Self {
+        Self { commit, inputs, bases: None }
+    }
+
+    /// What git tells of it.
+    #[must_use]
+    pub const fn without_bases(self) -> Self {
+        Self { bases: None, ..self }
+    }
 }
 
 /// What `in` and `out` answer.

@@ -721,6 +721,19 @@ impl FromStr for ImageReference {
     }
 }
 
+impl serde::Serialize for ImageReference {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for ImageReference {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// A registry, as it stands before the name of a repository: `registry.example.com` or `registry.example.com:5000`.
 ///
 /// Docker Hub has several hosts and one name: `docker.io`.

@@ -374,6 +374,8 @@ pub struct BuildSource {
     pub epoch: Option<String>,
     /// Whose images are used.
     pub reuse: Reuse,
+    /// What makes a new version.
+    pub follow: Follow,
     /// How the engine builds.
     pub options: BuildOptions,
 }
@@ -386,6 +388,16 @@ pub enum Reuse {
     Repository,
     /// `branch`: its own only. The branch is part of `inputs`.
     Branch,
+}
+
+/// What makes a new version: `source.build.follow_bases`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Follow {
+    /// Commits that change what the image is made of.
+    #[default]
+    Git,
+    /// `true`: these, and images that it is built on when their tags move.
+    GitAndBases,
 }
 
 impl BuildSource {

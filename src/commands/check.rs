@@ -2,20 +2,24 @@
 
 mod cache;
 
+use std::collections::BTreeMap;
+
 use crate::clients::git::{Depth, Git, Want};
 use crate::clients::registry::Registry;
+use crate::commands::bases::Resolved;
 use crate::commands::check::cache::{Cache, Seen};
 use crate::commands::facts::labels;
 use crate::commands::history::{FIRST_DEPTH, History};
 use crate::commands::{StepError, details, image, inputs};
 use crate::concourse::{Edge, Version};
+use crate::decide::bases::{Wanted, announce};
 use crate::decide::inputs::{InputsError, Recipe};
 use crate::decide::tags::latest_tag;
-use crate::decide::versions::{LIMIT, Question, Remark, State, answer};
+use crate::decide::versions::{Built, LIMIT, Question, Remark, State, answer};
 use crate::details::Details;
 use crate::error::Error;
-use crate::names::Branch;
-use crate::request::{Announce, CheckRequest, Source};
+use crate::names::{BasesId, Branch};
+use crate::request::{Announce, CheckRequest, Follow, Source};
 use crate::say::Say;
 
 /// Answers every version after the given one, oldest first, the given one included.
@@ -36,15 +40,19 @@ pub async fn check(request: CheckRequest, edge: &Edge, say: &Say) -> Result<Vec<
 }
 
 async fn check_with(request: &CheckRequest, edge: &Edge, say: &Say, cache: &Cache) -> Result<Vec<Version>, Error> {
-    let CheckRequest { source, version: given } = request;
+    let CheckRequest { source, version } = request;
+    // Git knows nothing of bases.
+    let given = version.map(Version::without_bases);
     let git = Git::open(&source.git, &cache.repository(), &edge.programs, say).await?;
     let tip = git.tip(source.git.branch.as_ref()).await?;
     if let Some(known) = cache.seen(tip.commit)
-        && given.is_none_or(|given| given == known)
+        && given.is_none_or(|given| given == known.version)
         && (given.is_some() || (source.announce == Announce::All && source.git.version_depth.get() == 1))
     {
         say.line(format_args!("git: {} is still at {}: nothing new", tip.branch, tip.commit.short()));
-        return Ok(vec![known]);
+        let wanted = known.bases.map(|bases| (known.version, bases)).into_iter().collect();
+        let bases = now(source, &wanted, say).await?;
+        return Ok(announce(&[known.version], version.as_ref(), &bases));
     }
     let want = Want::Branch(tip.branch.clone());
     if !git.has(tip.commit).await? {
@@ -55,9 +63,9 @@ async fn check_with(request: &CheckRequest, edge: &Edge, say: &Say, cache: &Cach
     let registry;
     let mut history = History::read(&git, &recipe, want, tip.commit).await?;
     if source.announce == Announce::OnlyBuilt {
-        let made_of = match (inputs::of_commit(&git, &recipe, tip.commit).await, given) {
+        let made_of = match (inputs::of_commit(&git, &recipe, tip.commit).await, version) {
             (Err(Error::Inputs(error @ InputsError::NoDockerfile { .. })), _) if has_none_at_all(&error, source) => {
-                return finished(source, &recipe, &tip.branch, given.as_ref(), error, say).await;
+                return finished(source, &recipe, &tip.branch, version.as_ref(), error, say).await;
             }
             // The Dockerfile may be one that a task makes: then puts alone know versions.
             (Err(Error::Inputs(error @ InputsError::NoDockerfile { .. })), Some(given)) => {
@@ -87,6 +95,18 @@ async fn check_with(request: &CheckRequest, edge: &Edge, say: &Say, cache: &Cach
         Some(remark) => say.line(format_args!("check: {remark}")),
         None => {}
     }
+    let mut wanted = BTreeMap::new();
+    let bases = match (source.build.follow, source.announce, found.versions.last()) {
+        (Follow::GitAndBases, Announce::All, _) => {
+            wanted = wanted_bases(&git, &recipe, &found.versions, given.as_ref()).await?;
+            now(source, &wanted, say).await?
+        }
+        // The others were looked up before.
+        (Follow::GitAndBases, Announce::OnlyBuilt, Some(newest)) if given == Some(*newest) => {
+            built_bases(&history, newest).await?
+        }
+        (Follow::GitAndBases, Announce::OnlyBuilt, _) | (Follow::Git, _, _) => BTreeMap::new(),
+    };
     match found.versions.last() {
         Some(newest) => {
             say.line(format_args!(
@@ -98,14 +118,57 @@ async fn check_with(request: &CheckRequest, edge: &Edge, say: &Say, cache: &Cach
             ));
             // What is not built yet is looked for again at the same tip.
             if source.announce == Announce::All {
-                cache.remember(&Seen { tip: tip.commit, version: *newest }, say);
+                let bases = wanted.remove(newest);
+                cache.remember(&Seen { tip: tip.commit, version: *newest, bases }, say);
             }
         }
         None => {
             say.line(format_args!("git: {} is at {}; it has no version to announce", tip.branch, tip.commit.short()))
         }
     }
-    Ok(found.versions)
+    Ok(announce(&found.versions, version.as_ref(), &bases))
+}
+
+/// The images that versions are to be built on, of those versions that git describes. Of the given one they matter only
+/// when it is the newest.
+async fn wanted_bases(
+    git: &Git,
+    recipe: &Recipe,
+    versions: &[Version],
+    given: Option<&Version>,
+) -> Result<BTreeMap<Version, Wanted>, Error> {
+    let mut wanted = BTreeMap::new();
+    for version in versions.iter().filter(|version| given != Some(version) || versions.last() == Some(version)) {
+        match inputs::of_commit(git, recipe, version.commit).await {
+            Ok(made_of) if made_of.id == version.inputs => {
+                wanted.insert(*version, made_of.selection.bases);
+            }
+            // A put made it of what git does not describe.
+            Ok(_) => {}
+            Err(Error::Inputs(error)) if !matches!(error, InputsError::Bases { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(wanted)
+}
+
+/// What these images are now: one HEAD each.
+async fn now(
+    source: &Source,
+    wanted: &BTreeMap<Version, Wanted>,
+    say: &Say,
+) -> Result<BTreeMap<Version, BasesId>, Error> {
+    let mut resolved = Resolved::default();
+    resolved.ask(source, wanted.values(), say).await?;
+    Ok(wanted.iter().map(|(version, wanted)| (*version, resolved.bases(wanted).id())).collect())
+}
+
+/// What the newest image of the given version is built on.
+async fn built_bases(history: &History<'_>, version: &Version) -> Result<BTreeMap<Version, BasesId>, Error> {
+    Ok(match history.built(version).await? {
+        Built::Yes { bases: Some(bases) } => BTreeMap::from([(*version, bases)]),
+        Built::Yes { bases: None } | Built::No => BTreeMap::new(),
+    })
 }
 
 /// Whether nothing is to be built: there is no Dockerfile, and nobody said that there is one.
@@ -131,6 +194,7 @@ async fn finished(
         Some(Version {
             commit: image.label(labels::COMMIT)?.parse().ok()?,
             inputs: image.label(labels::INPUTS)?.parse().ok()?,
+            bases: image.label(labels::BASES).and_then(|bases| bases.parse().ok()),
         })
     });
     let versions: Vec<Version> =

@@ -4,8 +4,11 @@ use std::path::PathBuf;
 
 use crate::clients::git::GitError;
 use crate::clients::lfs::LfsError;
+use crate::clients::registry::RegistryError;
 use crate::decide::tags::{Release, TagError};
-use crate::names::{BadName, Branch, CommitId, Digest, GitPath, GitRepository, InputsId, Repository, Tag};
+use crate::names::{
+    BadName, Branch, CommitId, Digest, GitPath, GitRepository, ImageReference, InputsId, Repository, Tag,
+};
 
 /// How many paths an error names; it says how many more there are.
 const NAMED: usize = 10;
@@ -132,6 +135,33 @@ pub enum StepError {
         repository: Repository,
         /// The missing tag.
         tag: Tag,
+    },
+    /// Which digest a base has cannot be told, and bases are followed.
+    #[error("cannot tell which digest the base image {image} has")]
+    Base {
+        /// The image.
+        image: ImageReference,
+        /// Why.
+        #[source]
+        source: Box<RegistryError>,
+    },
+    /// A base is not there, and bases are followed.
+    #[error("the base image {image} is not in its registry")]
+    NoBase {
+        /// The image.
+        image: ImageReference,
+    },
+    /// The engine builds from whatever the tags of bases stand for, and bases are followed.
+    #[error("the engine cannot be held to the digests of base images, which `source.build.follow_bases` needs")]
+    BasesNotHeld,
+    /// A get of ours wrote which bases it saw, and its file cannot be read.
+    #[error("cannot read the bases that the get saw from {}", path.display())]
+    BasesFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
     },
     /// A tag that would be moved belongs to another git repository.
     #[error("tag {tag} of {repository} belongs to another git repository, {theirs}")]
@@ -353,6 +383,14 @@ impl StepError {
             Self::NotBuilt { .. } => {
                 "the put of this resource makes it. A job that does not build it needs `passed` on this get, naming the job that does, or `source.only_built: true` on a resource that only uses the image".to_owned()
             }
+            Self::Base { source, .. } => return source.hint(),
+            Self::NoBase { .. } => {
+                "see that the Dockerfile names an image that exists; for a registry that shows images only to whom it knows, give `source.registries`".to_owned()
+            }
+            Self::BasesNotHeld => {
+                "take BuildKit 0.11 or later, or Docker 23 or later, or write the digests into the Dockerfile, or leave `follow_bases` out".to_owned()
+            }
+            Self::BasesFile { .. } => "leave the files of a get as they are".to_owned(),
             Self::Foreign { ours, .. } => {
                 format!("this resource is {ours}; give each of the two repositories its own `source.registry.tag_prefix`")
             }

@@ -59,7 +59,11 @@ impl Facts {
 pub mod labels {
     /// The inputs of the image.
     pub const INPUTS: &str = "git-image.inputs";
-    /// The commit that brought them; the reaper keeps the image while it is reachable.
+    /// The bases that it is built on, when they are followed: the digest that a version has.
+    pub const BASES: &str = "git-image.bases";
+    /// The same as references with digests.
+    pub const BASE_IMAGES: &str = "git-image.base-images";
+    /// The commit that brought the inputs; the reaper keeps the image while it is reachable.
     pub const COMMIT: &str = "git-image.commit";
     /// The canonical name of the git repository: whose image it is.
     pub const REPOSITORY: &str = "git-image.repository";

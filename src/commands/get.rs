@@ -9,15 +9,16 @@ use futures_util::future::try_join_all;
 use crate::clients::git::{CommitFacts, Depth, Git, GitError, Want};
 use crate::clients::registry::{Image, Registry};
 use crate::clients::rootfs;
-use crate::commands::facts::{Facts, first_build};
-use crate::commands::{StepError, details, image, inputs, workplace};
+use crate::commands::facts::{Facts, first_build, labels};
+use crate::commands::{StepError, bases, details, image, inputs, workplace};
 use crate::concourse::{Answer, Edge, Version};
+use crate::decide::bases::Bases;
 use crate::decide::inputs::Recipe;
 use crate::decide::tags::{commit_tag, content_tag, latest_tag};
 use crate::details::Details;
 use crate::error::Error;
-use crate::names::{Branch, Repository, Tag};
-use crate::request::{GetImage, GetRequest, GetSource, RepositorySetting};
+use crate::names::{BasesId, Branch, Repository, Tag};
+use crate::request::{Follow, GetImage, GetRequest, GetSource, RepositorySetting, Source};
 use crate::say::Say;
 
 /// Fetches the image of the given version, and answers that version.
@@ -43,7 +44,7 @@ pub async fn get(request: GetRequest, edge: &Edge, say: &Say) -> Result<Answer, 
     };
     let repository = details::repository(&source.registry, recipe.details.as_ref(), &details)?;
     let registry = Registry::to_read(&repository, &source.registry, say)?;
-    let content = content_tag(&recipe.tag_prefix, version.inputs);
+    let content = content_tag(&recipe.tag_prefix, version.inputs, version.bases);
     let found = find(&registry, &recipe, &version, &content, say).await?;
     if found.is_none() && params.image == GetImage::Rootfs {
         return Err(StepError::NotBuilt { repository, tag: content }.into());
@@ -73,6 +74,17 @@ pub async fn get(request: GetRequest, edge: &Edge, say: &Say) -> Result<Answer, 
         say.line(format_args!("source: {} is in source/", version.commit.short()));
     }
     write_files(destination, &repository, &content, &version, told.branch.as_ref(), found.as_ref())?;
+    if let Some(id) = version.bases {
+        write(&destination.join("bases"), id.to_string().as_bytes())?;
+        let seen = match (&found, params.source) {
+            (Some(image), _) => image.label(labels::BASE_IMAGES).and_then(|text| Bases::of_label(text, id)),
+            (None, GetSource::Checkout) => bases_now(&source, &recipe, &git, &version, id, say).await,
+            (None, GetSource::Leave) => None,
+        };
+        if let Some(seen) = seen {
+            write(&destination.join(bases::FILE), seen.to_json().as_bytes())?;
+        }
+    }
     let mut facts = Facts::new(&version, told.branch.as_ref(), told.commit.as_ref());
     match &found {
         Some(image) => {
@@ -98,12 +110,41 @@ async fn find(
     say: &Say,
 ) -> Result<Option<Image>, Error> {
     for tag in [content, &commit_tag(&recipe.tag_prefix, version.commit)] {
-        if let Some(image) = image::of_inputs(registry, tag, version.inputs).await? {
+        if let Some(image) = image::of_inputs(registry, tag, version.inputs, version.bases).await? {
             say.line(format_args!("image: {}:{tag}, built {}", registry.repository(), first_build(&image)));
             return Ok(Some(image));
         }
     }
     Ok(None)
+}
+
+/// The bases of a version that is not built yet, if they are still those that check saw. A put that finds none of them
+/// beside its checkout looks for itself.
+async fn bases_now(
+    source: &Source,
+    recipe: &Recipe,
+    git: &Git,
+    version: &Version,
+    id: BasesId,
+    say: &Say,
+) -> Option<Bases> {
+    let now = async {
+        // It does not matter whether this source follows them: the version does.
+        let recipe = Recipe { follow: Follow::GitAndBases, ..recipe.clone() };
+        let made_of = inputs::of_commit(git, &recipe, version.commit).await?;
+        bases::resolve_all(source, &made_of.selection.bases, say).await
+    };
+    match now.await {
+        Ok(now) if now.id() == id => Some(now),
+        Ok(_) => {
+            say.line("base: one has moved since check saw this version; a put builds on what it finds then, and the next check announces that");
+            None
+        }
+        Err(error) => {
+            say.line(format_args!("base: which digests this version is to be built on cannot be told: {error}"));
+            None
+        }
+    }
 }
 
 /// What git tells of a version.
@@ -152,7 +193,7 @@ async fn tags(
 ) -> Result<Vec<Tag>, Error> {
     let Some(image) = image else { return Ok(Vec::new()) };
     let prefix = &recipe.tag_prefix;
-    let candidates = [content_tag(prefix, version.inputs), commit_tag(prefix, version.commit)];
+    let candidates = [content_tag(prefix, version.inputs, version.bases), commit_tag(prefix, version.commit)];
     let candidates = candidates.into_iter().chain(branch.map(|branch| latest_tag(prefix, branch)));
     let found = candidates.map(async |tag| {
         let found = registry.resolve(&tag).await?;

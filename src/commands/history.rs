@@ -5,12 +5,15 @@ use std::num::NonZeroU32;
 
 use crate::clients::git::{Depth, Git, GitError, Want};
 use crate::clients::registry::Registry;
-use crate::commands::inputs;
+use crate::commands::facts::labels;
+use crate::commands::{image, inputs};
+use crate::concourse::Version;
 use crate::decide::inputs::Recipe;
-use crate::decide::tags::content_tag;
-use crate::decide::versions::{LineCommit, Next, Parent, State};
+use crate::decide::tags::{commit_tag, content_tag};
+use crate::decide::versions::{Built, LineCommit, Next, Parent, State};
 use crate::error::Error;
-use crate::names::{CommitId, InputsId};
+use crate::names::CommitId;
+use crate::request::Follow;
 
 /// How many commits are read at first. Each further step reads four times as many: ten thousand commits are five steps.
 pub const FIRST_DEPTH: NonZeroU32 = NonZeroU32::new(32).expect("32 is not zero");
@@ -21,15 +24,15 @@ pub struct Known {
     pub line: Vec<LineCommit>,
     /// What the images of its commits are made of, as far as it was asked for.
     pub states: BTreeMap<CommitId, State>,
-    /// Which content tags are in the registry, as far as it was asked for.
-    pub built: BTreeMap<InputsId, bool>,
+    /// Which versions are in the registry, as far as it was asked for.
+    pub built: BTreeMap<Version, Built>,
 }
 
 /// The line from one commit down.
 pub struct History<'a> {
     git: &'a Git,
     recipe: &'a Recipe,
-    /// Where content tags are looked up.
+    /// Where images are looked up.
     registry: Option<&'a Registry>,
     /// What is fetched when the line is not long enough.
     want: Want,
@@ -53,7 +56,7 @@ impl<'a> History<'a> {
         self.otherwise = Some(want);
     }
 
-    /// Looks content tags up in this registry, for decisions that ask for them.
+    /// Looks images up in this registry, for decisions that ask for them.
     pub fn look_up_in(&mut self, registry: &'a Registry) {
         self.registry = Some(registry);
     }
@@ -72,15 +75,29 @@ impl<'a> History<'a> {
                     let state = self.state(commit).await?;
                     self.known.states.insert(commit, state);
                 }
-                Next::Built(inputs) => {
-                    let registry = self.registry.expect("only a decision that was given a registry asks for it");
-                    let tag = content_tag(&self.recipe.tag_prefix, inputs);
-                    let built = registry.resolve(&tag).await?.is_some();
-                    self.known.built.insert(inputs, built);
+                Next::Built(version) => {
+                    let built = self.built(&version).await?;
+                    self.known.built.insert(version, built);
                 }
                 Next::Deeper => self.deepen().await?,
             }
         }
+    }
+
+    /// Whether a version is built, by its content tag. Where bases are followed git does not tell which ones it was built
+    /// on, so the tag of its commit is asked.
+    pub async fn built(&self, version: &Version) -> Result<Built, Error> {
+        let registry = self.registry.expect("only who gave a registry asks for images");
+        let prefix = &self.recipe.tag_prefix;
+        let found = match self.recipe.follow {
+            Follow::Git => registry.resolve(&content_tag(prefix, version.inputs, None)).await?.map(|_| None),
+            Follow::GitAndBases => {
+                let tag = commit_tag(prefix, version.commit);
+                let image = image::of_inputs(registry, &tag, version.inputs, None).await?;
+                image.map(|image| image.label(labels::BASES).and_then(|bases| bases.parse().ok()))
+            }
+        };
+        Ok(found.map_or(Built::No, |bases| Built::Yes { bases }))
     }
 
     async fn state(&self, commit: CommitId) -> Result<State, Error> {

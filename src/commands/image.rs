@@ -3,7 +3,7 @@
 use crate::clients::registry::{At, Choice, Content, Image, Registry, RegistryError};
 use crate::commands::facts::labels;
 use crate::error::Error;
-use crate::names::{ImagePlatform, InputsId, Tag};
+use crate::names::{BasesId, ImagePlatform, InputsId, Tag};
 
 /// The image of a tag. A tag that points to something else has none: a tombstone, a chart, a signature.
 pub async fn at(registry: &Registry, tag: &Tag) -> Result<Option<Image>, Error> {
@@ -13,10 +13,19 @@ pub async fn at(registry: &Registry, tag: &Tag) -> Result<Option<Image>, Error> 
     }
 }
 
-/// The image of a tag, when it is labelled with these inputs. Any other is no image of them.
-pub async fn of_inputs(registry: &Registry, tag: &Tag, inputs: InputsId) -> Result<Option<Image>, Error> {
-    let image = at(registry, tag).await?;
-    Ok(image.filter(|image| image.label(labels::INPUTS) == Some(&inputs.to_string())))
+/// The image of a tag, when it is labelled with these inputs, and with these bases when there are any. Any other is no
+/// image of them.
+pub async fn of_inputs(
+    registry: &Registry,
+    tag: &Tag,
+    inputs: InputsId,
+    bases: Option<BasesId>,
+) -> Result<Option<Image>, Error> {
+    let is_theirs = |image: &Image| {
+        image.label(labels::INPUTS) == Some(&inputs.to_string())
+            && bases.is_none_or(|bases| image.label(labels::BASES) == Some(&bases.to_string()))
+    };
+    Ok(at(registry, tag).await?.filter(is_theirs))
 }
 
 /// The image for a platform: this one, or another of the index that it was found by. Without a wish it is linux/amd64,

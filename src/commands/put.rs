@@ -5,6 +5,7 @@ mod beyond;
 mod build;
 mod builders;
 mod finished;
+mod followed;
 mod given;
 mod lfs;
 mod subject;
@@ -19,6 +20,7 @@ use crate::clients::git::{CommitFacts, Git};
 use crate::clients::process::Environment;
 use crate::clients::registry::{Image, Registry};
 use crate::commands::facts::{Facts, first_build};
+use crate::commands::put::followed::Followed;
 use crate::commands::put::subject::{Step, Subject};
 use crate::commands::put::tags::{Read, Tags};
 use crate::commands::{StepError, details, image, workplace};
@@ -39,6 +41,8 @@ struct Put<'a> {
     subject: &'a Subject,
     version: Version,
     content: Tag,
+    /// What it is built on, when that is followed.
+    followed: Option<Followed>,
     programs: &'a Environment,
     say: &'a Say,
 }
@@ -64,10 +68,15 @@ pub async fn put(request: PutRequest, edge: &Edge, say: &Say) -> Result<Answer, 
     let subject = Subject::read(&source, &params, &recipe, &git, &step, say).await?;
     let repository = details::repository(&source.registry, recipe.details.as_ref(), subject.details())?;
     let registry = Registry::new(&repository, &source.registry, say)?;
-    let content = content_tag(&recipe.tag_prefix, subject.inputs());
-    // The registry answers while git tells the history.
-    let (version, found) =
-        tokio::try_join!(subject.version(&git, &recipe), image::of_inputs(&registry, &content, subject.inputs()))?;
+    // The registries answer while git tells the history.
+    let (version, (followed, content, found)) = tokio::try_join!(subject.version(&git, &recipe), async {
+        let followed = Followed::read(&source, &params, &subject, artifacts, say).await?;
+        let bases = followed.as_ref().map(|followed| followed.bases.id());
+        let content = content_tag(&recipe.tag_prefix, subject.inputs(), bases);
+        let found = image::of_inputs(&registry, &content, subject.inputs(), bases).await?;
+        Ok((followed, content, found))
+    })?;
+    let version = Version { bases: followed.as_ref().map(|followed| followed.bases.id()), ..version };
     let put = Put {
         source: &source,
         recipe: &recipe,
@@ -76,6 +85,7 @@ pub async fn put(request: PutRequest, edge: &Edge, say: &Say) -> Result<Answer, 
         subject: &subject,
         version,
         content,
+        followed,
         programs: &edge.programs,
         say,
     };

@@ -10,12 +10,13 @@ mod words;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use crate::decide::bases::{self, Wanted};
 use crate::details::{self, Details};
-use crate::dockerfile::{self, Position, Sources, Whole};
+use crate::dockerfile::{self, Position, Sources, Unclear, Whole};
 use crate::dockerignore::Ignore;
 use crate::names::{Branch, Digest, GitPath, GitRepository, ObjectId};
 use crate::pairs;
-use crate::request::{BuildOptions, BuildSource, ContextSource, Network, Reuse, Source, Timestamps};
+use crate::request::{BuildOptions, BuildSource, ContextSource, Follow, Network, Reuse, Source, Timestamps};
 use pathspec::Pathspec;
 
 pub use encoding::{FORMAT, digest};
@@ -85,6 +86,8 @@ pub struct Recipe {
     pub contexts: BTreeMap<String, NamedContext>,
     /// What else was said of the build.
     pub words: Words,
+    /// Whether the images that are built on are followed.
+    pub follow: Follow,
     /// The git repository.
     pub repository: GitRepository,
     /// What stands before every tag; empty for nothing.
@@ -113,6 +116,7 @@ impl Recipe {
             labels_file,
             epoch,
             reuse,
+            follow,
             options,
         } = build.clone();
         let BuildOptions {
@@ -172,6 +176,7 @@ impl Recipe {
                 .with("shm_size", shm_size_bytes.map(|bytes| bytes.to_string()))
                 .with("ulimits", pairs(ulimits))
                 .with_flag("reproducible", timestamps == Timestamps::Rewritten),
+            follow,
             repository: source.git.uri.repository().clone(),
             tag_prefix: source.registry.tag_prefix.clone(),
         }
@@ -191,6 +196,7 @@ impl Recipe {
             secrets: BTreeSet::new(),
             contexts: BTreeMap::new(),
             words: self.words.clone().with("image", [digest.to_string()]),
+            follow: Follow::Git,
             ..self.clone()
         }
     }
@@ -231,6 +237,8 @@ pub struct Selection {
     pub labels: BTreeMap<String, String>,
     /// Why the whole context counts, when it does.
     pub whole: Option<Whole>,
+    /// The images that the build takes; none when they are not followed.
+    pub bases: Wanted,
 }
 
 /// Why a path counts.
@@ -437,6 +445,11 @@ pub fn select(
         let why = format!("a source is or passes through the symlink {path}");
         whole = whole.or(Some(Whole { line: None, why }));
     }
+    let bases = match recipe.follow {
+        Follow::Git => Wanted::new(),
+        Follow::GitAndBases => bases::wanted(recipe, text, &args)
+            .map_err(|Unclear { line, why }| InputsError::Bases { path: dockerfile.clone(), line, why })?,
+    };
     Ok(Asked::Known(Selection {
         files: count(&mut selector, paths),
         selector,
@@ -446,6 +459,7 @@ pub fn select(
         args,
         labels,
         whole,
+        bases,
     }))
 }
 

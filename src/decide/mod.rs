@@ -1,5 +1,6 @@
 //! Decisions: no network, file, clock, environment, randomness or printing in here. What must be read first is asked for.
 
+pub mod bases;
 pub mod builders;
 pub mod inputs;
 pub mod pipelines;

@@ -262,8 +262,7 @@ impl<'a> Judge<'a> {
     /// be of our git repository. The inputs tell, because the prefix is one of them: their content tag stands under
     /// the right prefix only.
     fn reason_of_dead_latest(&self, tag: &str, labels: &Labels) -> Reason {
-        let inputs = labels.inputs.as_deref().and_then(|text| text.parse::<InputsId>().ok());
-        let prefixes = inputs.and_then(|inputs| self.contents.get(&inputs));
+        let prefixes = labels.content().and_then(|content| self.contents.get(&content));
         if prefixes.is_some_and(|prefixes| prefixes.contains(self.rules.tag_prefix.as_str())) {
             return Reason::NoBranch;
         }

@@ -8,7 +8,7 @@ mod tests;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::names::{BadName, Branch, CommitId, GitRepository, InputsId, Tag};
+use crate::names::{BadName, BasesId, Branch, CommitId, GitRepository, InputsId, Tag};
 
 pub use aliases::{Alias, Release, aliases, is_release_branch, version_name};
 pub use latest::{Ask, Latest, LineReading, NotOnBranch, Outcome, ROUNDS, Told};
@@ -48,8 +48,17 @@ pub fn check_prefix(prefix: &str) -> Result<(), BadName> {
 }
 
 /// The tag by which the image of a version is found: `inputs-<64 hex>`, written once and never moved.
-pub fn content_tag(prefix: &str, inputs: InputsId) -> Tag {
-    own_tag(prefix, &format!("{INPUTS}{inputs}"))
+pub fn content_tag(prefix: &str, inputs: InputsId, bases: Option<BasesId>) -> Tag {
+    own_tag(prefix, &format!("{INPUTS}{}", content_id(inputs, bases)))
+}
+
+/// What stands for an image in its content tag: the inputs. Where bases are followed, the SHA-256 of `git-image content`,
+/// inputs and bases, a line each.
+pub fn content_id(inputs: InputsId, bases: Option<BasesId>) -> InputsId {
+    match bases {
+        None => inputs,
+        Some(bases) => InputsId::from_bytes(Sha256::digest(format!("git-image content\n{inputs}\n{bases}\n")).into()),
+    }
 }
 
 /// The tag of the image that a commit brought.

@@ -12,7 +12,7 @@ use std::num::NonZeroUsize;
 
 use crate::concourse::Version;
 use crate::decide::inputs::Selector;
-use crate::names::{CommitId, GitPath, InputsId};
+use crate::names::{BasesId, CommitId, GitPath, InputsId};
 use crate::request::{Announce, CiSkip};
 
 /// The first parent of a commit.
@@ -60,10 +60,22 @@ pub enum Next<T> {
     Done(T),
     /// The state of this commit.
     State(CommitId),
-    /// Whether there is a content tag for these inputs.
-    Built(InputsId),
+    /// Whether there is an image of this version.
+    Built(Version),
     /// More commits of the line.
     Deeper,
+}
+
+/// Whether there is an image of a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Built {
+    /// There is none.
+    No,
+    /// There is one.
+    Yes {
+        /// What it is built on, when bases are followed.
+        bases: Option<BasesId>,
+    },
 }
 
 /// How many commits past the tip's own `ref` check looks for the given one.
@@ -172,12 +184,12 @@ pub fn end_of_branch(line: &[LineCommit], ci_skip: CiSkip) -> Next<&[LineCommit]
 ///
 /// A given version goes on from its commit, whatever its inputs are: a put may have built files that git does not
 /// describe. When the line does not have that commit, only the newest version is answered, with a remark.
-/// `built` says which inputs have a content tag, as far as it was asked.
+/// `built` says which versions have an image, as far as it was asked.
 pub fn answer(
     question: &Question<'_>,
     line: &[LineCommit],
     states: &BTreeMap<CommitId, State>,
-    built: &BTreeMap<InputsId, bool>,
+    built: &BTreeMap<Version, Built>,
 ) -> Next<CheckAnswer> {
     find_answer(question, line, states, built).map_or_else(Next::from, Next::Done)
 }
@@ -206,7 +218,7 @@ fn find_answer(
     question: &Question<'_>,
     line: &[LineCommit],
     states: &BTreeMap<CommitId, State>,
-    built: &BTreeMap<InputsId, bool>,
+    built: &BTreeMap<Version, Built>,
 ) -> Result<CheckAnswer, Need> {
     let visible = match end_of_branch(line, question.ci_skip) {
         Next::Done(visible) => visible,
@@ -276,7 +288,7 @@ fn find(line: &[LineCommit], commit: CommitId, last: usize) -> Found {
 #[derive(Debug, Clone, Copy)]
 enum Need {
     State(CommitId),
-    Built(InputsId),
+    Built(Version),
     Deeper,
 }
 
@@ -284,7 +296,7 @@ impl<T> From<Need> for Next<T> {
     fn from(need: Need) -> Self {
         match need {
             Need::State(commit) => Self::State(commit),
-            Need::Built(inputs) => Self::Built(inputs),
+            Need::Built(version) => Self::Built(version),
             Need::Deeper => Self::Deeper,
         }
     }
@@ -326,7 +338,7 @@ impl Walk<'_> {
                 while end < position && !self.brought(end, selector)? {
                     end += 1;
                 }
-                Some(Version { commit: self.line[end].id, inputs: *inputs })
+                Some(Version::of_git(self.line[end].id, *inputs))
             }
         };
         self.start = end + 1;
@@ -357,7 +369,7 @@ enum Stop {
 struct Search<'a> {
     walk: Walk<'a>,
     question: &'a Question<'a>,
-    built: &'a BTreeMap<InputsId, bool>,
+    built: &'a BTreeMap<Version, Built>,
 }
 
 impl Search<'_> {
@@ -383,19 +395,22 @@ impl Search<'_> {
             if matches!(stop, Stop::Before(position) if run.end >= position) {
                 break;
             }
-            if let Some(version) = run.version
-                && self.announces(&version)?
-            {
-                versions.push(version);
+            if let Some(version) = run.version {
+                versions.extend(self.announced(version)?);
             }
         }
         Ok(versions)
     }
 
-    fn announces(&self, version: &Version) -> Result<bool, Need> {
+    /// The version as it is announced; `None`: it is not.
+    fn announced(&self, version: Version) -> Result<Option<Version>, Need> {
         match self.question.announce {
-            Announce::All => Ok(true),
-            Announce::OnlyBuilt => self.built.get(&version.inputs).copied().ok_or(Need::Built(version.inputs)),
+            Announce::All => Ok(Some(version)),
+            Announce::OnlyBuilt => match self.built.get(&version) {
+                None => Err(Need::Built(version)),
+                Some(Built::No) => Ok(None),
+                Some(Built::Yes { bases }) => Ok(Some(Version { bases: *bases, ..version })),
+            },
         }
     }
 

@@ -9,9 +9,9 @@ use serde_json::{Map, Value};
 use super::shape::{self, Key, Kind, ShapeError};
 use super::{
     Aliases, Announce, BuildSource, CheckRequest, CiSkip, ClientCert, Credentials, EngineHost, EngineSource, EngineSsh,
-    EngineTls, GetImage, GetParams, GetRequest, GetSource, GitConfig, GitSource, HttpsTunnel, Mirror, PutParams,
-    PutRequest, Rebuild, RegistrySource, RegistryTransport, RepositorySetting, Request, RequestError, Reuse, Source,
-    SshHost, SubmoduleCredentials, Verify,
+    EngineTls, Follow, GetImage, GetParams, GetRequest, GetSource, GitConfig, GitSource, HttpsTunnel, Mirror,
+    PutParams, PutRequest, Rebuild, RegistrySource, RegistryTransport, RepositorySetting, Request, RequestError, Reuse,
+    Source, SshHost, SubmoduleCredentials, Verify,
 };
 use super::{options, registries};
 use crate::concourse::Version;
@@ -192,6 +192,7 @@ impl Body {
         Ok(Some(Version {
             commit: version.parsed("ref")?.ok_or_else(|| missing("ref"))?,
             inputs: version.parsed("inputs")?.ok_or_else(|| missing("inputs"))?,
+            bases: version.parsed("bases")?,
         }))
     }
 }
@@ -546,6 +547,7 @@ fn build(block: &Block) -> Result<BuildSource, RequestError> {
         labels_file: block.parsed("labels_file")?,
         epoch: block.text("epoch"),
         reuse: reuse(block)?,
+        follow: Follow::Git,
         options: options::read(block)?,
     })
 }

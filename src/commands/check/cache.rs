@@ -13,18 +13,21 @@ use tempfile::TempDir;
 
 use crate::commands::{StepError, workplace};
 use crate::concourse::{Edge, Version};
+use crate::decide::bases::Wanted;
 use crate::names::CommitId;
 use crate::request::CheckRequest;
 use crate::say::Say;
 
 /// The version of a tip, as a check computed it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Seen {
     /// The tip of the branch.
     pub tip: CommitId,
-    /// The newest version there.
+    /// The newest version there, as git tells it.
     pub version: Version,
+    /// What it is to be built on, when bases are followed and git tells.
+    pub bases: Option<Wanted>,
 }
 
 /// The cache of one source.
@@ -72,11 +75,11 @@ impl Cache {
         !self.seen_file().exists()
     }
 
-    /// The version of this tip, when it is the one that was last seen.
-    pub fn seen(&self, tip: CommitId) -> Option<Version> {
+    /// What was seen of this tip, when it is the one that was last seen.
+    pub fn seen(&self, tip: CommitId) -> Option<Seen> {
         let text = std::fs::read(self.seen_file()).ok()?;
         // A file that cannot be read is a file that is not there.
-        serde_json::from_slice::<Seen>(&text).ok().filter(|seen| seen.tip == tip).map(|seen| seen.version)
+        serde_json::from_slice::<Seen>(&text).ok().filter(|seen| seen.tip == tip)
     }
 
     /// Remembers what was seen, whole or not at all.

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use crate::clients::registry::Registry;
+use crate::commands::bases::registry_of;
 use crate::commands::put::Put;
 use crate::commands::put::builders::Builders;
 use crate::dockerfile::is_image_of_context;
-use crate::names::{Digest, ImageReference, RegistryHost, Repository};
-use crate::request::{FurtherRegistry, RegistrySource, RegistryTransport, RepositorySetting, Source};
+use crate::names::{Digest, ImageReference};
 
 /// How long the registry of a base may take. The build does without its answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -58,6 +58,10 @@ impl Base {
     pub async fn resolve(&self, put: &Put<'_>, builders: &Builders, dockerfile: &[u8]) -> Option<Digest> {
         let reference = match &self.place {
             Place::At(digest) => return Some(*digest),
+            // Then it is one of those that are known.
+            Place::Tagged(reference) if put.followed.is_some() => {
+                return put.followed.as_ref()?.bases.digest(reference);
+            }
             Place::Tagged(reference) if can_be_pinned(reference, put, builders, dockerfile) => reference,
             Place::Tagged(_) | Place::Elsewhere => return None,
         };
@@ -85,46 +89,21 @@ impl Base {
     /// The named context by which the engine builds from this digest: its name, and the reference.
     pub fn pinned(&self, digest: Digest) -> Option<(String, String)> {
         match &self.place {
-            Place::Tagged(reference) => {
-                let address = format!("docker-image://{}@{digest}", reference.repository());
-                Some((reference.familiar(), address))
-            }
+            Place::Tagged(reference) => Some((reference.familiar(), by_digest(reference, digest))),
             Place::At(_) | Place::Elsewhere => None,
         }
     }
+}
+
+/// What a named context is that stands for one digest of an image.
+pub(super) fn by_digest(reference: &ImageReference, digest: Digest) -> String {
+    format!("docker-image://{}@{digest}", reference.repository())
 }
 
 /// Whether the engine can be held to a digest in the place of the tag.
 fn can_be_pinned(reference: &ImageReference, put: &Put<'_>, builders: &Builders, dockerfile: &[u8]) -> bool {
     let args = &put.subject.made_of.selection.args;
     builders.can_pin() && is_image_of_context(dockerfile, args, &reference.familiar())
-}
-
-/// How the registry of a base is reached, and who asks: the source's own registry, one of its list, or any other.
-fn registry_of(source: &Source, repository: &Repository) -> RegistrySource {
-    let own = &source.registry;
-    let Ok(host) = repository.registry().parse::<RegistryHost>() else { return own.clone() };
-    let further = source.registries.iter().find(|one| one.host == host);
-    let is_own = own.repository.host() == host;
-    let credentials = further.and_then(|one| one.credentials.clone());
-    let (transport, ca_certs) = match further {
-        _ if is_own => (own.transport, own.ca_certs.clone()),
-        // What the source says of its own registry is then about the mirror.
-        _ if host.is_docker_hub() && own.mirror.is_some() => (own.transport, own.ca_certs.clone()),
-        Some(FurtherRegistry { transport, ca_certs, .. }) => (*transport, ca_certs.clone()),
-        None => (RegistryTransport::Https, Vec::new()),
-    };
-    RegistrySource {
-        repository: RepositorySetting::Whole(repository.clone()),
-        tag_prefix: String::new(),
-        credentials: if is_own { own.credentials.clone() } else { credentials },
-        transport,
-        ca_certs,
-        client_certs: own.client_certs.clone(),
-        variant: None,
-        platform: own.platform.clone(),
-        mirror: own.mirror.clone(),
-    }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::commands::put::base::Base;
 use crate::commands::put::builders::Builders;
 use crate::commands::put::subject::Described;
 use crate::commands::put::submodules::{self, Missing};
-use crate::commands::put::{Put, given, lfs};
+use crate::commands::put::{Put, followed, given, lfs};
 use crate::commands::{Rule, StepError, image};
 use crate::concourse::Edge;
 use crate::decide::inputs::{Mode, Recipe, Tree, modes};
@@ -76,6 +76,7 @@ async fn build_with(
     let (mut given, _agents) = given?;
     let pinned = base.as_ref().and_then(|base| base.pinned(digest?));
     given.contexts.extend(pinned.map(|(name, address)| (name, NamedContext::Fetched(address))));
+    given.contexts.extend(followed::contexts(put, builders)?);
     let labels = labels(put, params, &edge.build, commit, base.as_ref().map(|base| (base, digest)));
     let cache = cache(put, builders).await?;
     let registry = put.registry.repository();
@@ -158,7 +159,7 @@ async fn publish(put: &Put<'_>, params: &PutParams, builders: &Builders, build: 
     })?;
     // Somebody else may have built the same inputs meanwhile: the content tag is written once.
     if params.rebuild == Rebuild::No
-        && let Some(image) = image::of_inputs(put.registry, &put.content, put.version.inputs).await?
+        && let Some(image) = image::of_inputs(put.registry, &put.content, put.version.inputs, put.version.bases).await?
     {
         put.say
             .line(format_args!("push: {} came to exist meanwhile; that image is used, ours is dropped", put.content));
@@ -176,7 +177,7 @@ async fn publish(put: &Put<'_>, params: &PutParams, builders: &Builders, build: 
         }
         Built::InEngine(built) => built.push(put.say).await?,
     };
-    let image = image::of_inputs(put.registry, &put.content, put.version.inputs)
+    let image = image::of_inputs(put.registry, &put.content, put.version.inputs, put.version.bases)
         .await?
         .ok_or_else(|| StepError::TagMoved { repository: repository.clone(), tag: put.content.clone() })?;
     let digest = image.manifest.digest;
@@ -353,6 +354,8 @@ pub(super) fn labels(
     let version = version.or_else(|| details.version.as_ref().map(ToString::to_string));
     let ours = [
         (labels::INPUTS, Some(put.version.inputs.to_string())),
+        (labels::BASES, put.version.bases.map(|bases| bases.to_string())),
+        (labels::BASE_IMAGES, put.followed.as_ref().map(|followed| followed.bases.to_label())),
         (labels::COMMIT, Some(put.version.commit.to_string())),
         (labels::REPOSITORY, Some(put.recipe.repository.to_string())),
         (labels::CREATED, Some(commit.commit_date.to_string())),

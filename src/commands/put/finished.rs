@@ -52,13 +52,13 @@ pub async fn push(
         None => manifests.pop().expect("an image without an index has one manifest"),
     };
     if params.rebuild == Rebuild::No
-        && let Some(image) = image::of_inputs(put.registry, &put.content, put.version.inputs).await?
+        && let Some(image) = image::of_inputs(put.registry, &put.content, put.version.inputs, put.version.bases).await?
     {
         put.say.line(format_args!("push: {} came to exist meanwhile; that image is used", put.content));
         return Ok(image);
     }
     put.registry.put_manifest(At::Tag(&put.content), &top).await?;
-    let image = image::of_inputs(put.registry, &put.content, put.version.inputs)
+    let image = image::of_inputs(put.registry, &put.content, put.version.inputs, put.version.bases)
         .await?
         .ok_or_else(|| StepError::TagMoved { repository: repository.clone(), tag: put.content.clone() })?;
     let digest = image.manifest.digest;

@@ -175,7 +175,7 @@ impl Subject {
     /// The version: for what git describes, with the commit that brought the inputs; else with HEAD.
     pub async fn version(&self, git: &Git, recipe: &Recipe) -> Result<Version, Error> {
         if self.described == Described::ByContent {
-            return Ok(Version { commit: self.commit, inputs: self.inputs() });
+            return Ok(Version::of_git(self.commit, self.inputs()));
         }
         let mut history = History::read(git, recipe, self.want(), self.commit).await?;
         if let Remote::Tip(tip) = &self.remote {

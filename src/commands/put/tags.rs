@@ -11,16 +11,17 @@ use crate::commands::error::VersionOrigin;
 use crate::commands::facts::labels;
 use crate::commands::history::{FIRST_DEPTH, History};
 use crate::commands::put::subject::{Described, Remote};
-use crate::commands::put::{Put, artifact_path};
+use crate::commands::put::{Put, artifact_path, followed};
 use crate::commands::{StepError, image};
 use crate::concourse::Version;
+use crate::decide::bases::{Began, Builds, newest};
 use crate::decide::tags::{
     Alias, Ask, Latest, LineReading, NotOnBranch, Outcome, ROUNDS, Release, TagValues, Told, aliases, commit_tag,
     content_tag, is_release_branch, latest_tag, user_tag, version_name,
 };
 use crate::decide::versions::{Since, versions_since};
 use crate::error::Error;
-use crate::names::{Digest, ImagePlatform, InputsId, Tag};
+use crate::names::{BasesId, Digest, ImagePlatform, InputsId, Tag};
 use crate::request::{Aliases, PutParams};
 
 /// How often a content tag that somebody removes is set again before it is given up.
@@ -132,15 +133,21 @@ impl Tags {
         self.version.as_ref().map(|(tag, _)| tag)
     }
 
-    /// A version is never moved.
-    async fn refuse_taken_version(&self, put: &Put<'_>) -> Result<(), Error> {
+    /// A version is never moved: neither to other inputs, nor to other bases where these are followed.
+    async fn refuse_taken_version(&mut self, put: &Put<'_>) -> Result<(), Error> {
         let Some((tag, origin)) = &self.version else { return Ok(()) };
         if self.before.get(tag).is_none_or(Option::is_none) {
             return Ok(());
         }
         let image = image::at(put.registry, tag).await?;
-        let theirs = image.as_ref().and_then(|image| image.label(labels::INPUTS));
+        let label = |name| image.as_ref().and_then(|image| image.label(name));
+        let theirs = label(labels::INPUTS);
         if theirs == Some(&put.version.inputs.to_string()) {
+            let bases = put.version.bases.map(|bases| bases.to_string());
+            if bases.is_some() && label(labels::BASES) != bases.as_deref() {
+                put.say.line(format_args!("tag: {tag} left: it was released on other base images, and is never moved"));
+                (self.version, self.bumped) = (None, None);
+            }
             return Ok(());
         }
         Err(StepError::VersionTaken {
@@ -156,10 +163,11 @@ impl Tags {
     /// Sets what does not point to the image already, the branch's tag last; answers the tags that point to it now.
     pub async fn write(&self, put: &Put<'_>, image: &Image, read: Read) -> Result<Vec<Tag>, Error> {
         let mut ours = vec![put.content.clone()];
-        let mut written = self
-            .set(put, &self.commit, image, self.before.get(&self.commit).copied().flatten(), Owner::Checked)
-            .await?;
-        ours.push(self.commit.clone());
+        let (mut written, newest) = self.settle_commit(put, image, read).await?;
+        let is_newest = newest == image.manifest.digest;
+        if is_newest {
+            ours.push(self.commit.clone());
+        }
         for tag in self.version_tag().into_iter().chain(&self.users) {
             let before = self.before.get(tag).copied().flatten();
             written |= self.set(put, tag, image, before, Owner::Any).await?;
@@ -170,14 +178,90 @@ impl Tags {
             ours.extend(aliases);
             written |= moved;
         }
-        let (moved, points_here) = self.settle_latest(put, image, read).await?;
-        if points_here {
+        let (moved, points_here) = self.settle_latest(put, image, newest, read).await?;
+        if points_here && is_newest {
             ours.push(self.latest.clone());
         }
         if written || moved {
             self.keep_content(put, image).await?;
         }
         Ok(ours)
+    }
+
+    /// Points the tag of the commit to the newest build of the version; whether it was written, and which build that is.
+    ///
+    /// Without bases that are followed a version has one build, ours. Otherwise it is decided again after it was
+    /// written, until two decisions agree, as for the branch's tag: the content tag of a build is there before its put
+    /// comes here, so whoever writes last sees all others.
+    async fn settle_commit(&self, put: &Put<'_>, ours: &Image, read: Read) -> Result<(bool, Digest), Error> {
+        let digest = ours.manifest.digest;
+        let first = self.before.get(&self.commit).copied().flatten();
+        let Some((followed, bases)) = put.followed.as_ref().zip(put.version.bases) else {
+            return Ok((self.set(put, &self.commit, ours, first, Owner::Checked).await?, digest));
+        };
+        let mut fresh = match read {
+            Read::JustNow => Some((first, followed.at_first)),
+            Read::BeforeABuild => None,
+        };
+        let mut decided = None;
+        for _ in 0..ROUNDS {
+            let (there, now) = match fresh.take() {
+                Some(read) => read,
+                None => (put.registry.resolve(&self.commit).await?.map(|found| found.digest), followed::now(put).await),
+            };
+            let has_moved = there != first && there != Some(digest);
+            let began = match followed.at_first == Some(bases) && !has_moved {
+                true => Began::Newest,
+                false => Began::Behind,
+            };
+            let newest = newest(&Builds {
+                ours: (bases, digest),
+                there: self.build_there(put, ours, there).await?,
+                now,
+                built_on_now: match now {
+                    Some(now) if now != bases => self.built_on(put, now).await?,
+                    Some(_) | None => None,
+                },
+                began,
+            });
+            if there == Some(newest) && decided.is_none_or(|decided| decided == newest) {
+                if newest != digest {
+                    put.say.line(format_args!("tag: {} left: it has a build on newer base images", self.commit));
+                } else if decided.is_none() {
+                    put.say.line(format_args!("tag: {} is there already", self.commit));
+                }
+                return Ok((decided.is_some(), newest));
+            }
+            if there != Some(newest) {
+                self.point(put, &self.commit, ours, (put.version.inputs, newest), there).await?;
+            }
+            decided = Some(newest);
+        }
+        let (repository, tag) = (put.registry.repository().clone(), self.commit.clone());
+        Err(StepError::Unsettled { repository, tag, rounds: ROUNDS }.into())
+    }
+
+    /// The build of our version to which the tag of the commit points; none when it is an image of another version.
+    async fn build_there(
+        &self,
+        put: &Put<'_>,
+        ours: &Image,
+        there: Option<Digest>,
+    ) -> Result<Option<(Option<BasesId>, Digest)>, Error> {
+        let Some(digest) = there else { return Ok(None) };
+        if digest == ours.manifest.digest {
+            return Ok(Some((put.version.bases, digest)));
+        }
+        let image = image::of_inputs(put.registry, &self.commit, put.version.inputs, None).await?;
+        let bases = |image: &Image| image.label(labels::BASES).and_then(|bases| bases.parse().ok());
+        Ok(image.filter(|image| image.manifest.digest == digest).map(|image| (bases(&image), digest)))
+    }
+
+    /// The build of our version on these bases.
+    async fn built_on(&self, put: &Put<'_>, bases: BasesId) -> Result<Option<Digest>, Error> {
+        let Version { inputs, .. } = put.version;
+        let tag = content_tag(&put.recipe.tag_prefix, inputs, Some(bases));
+        Ok(image::of_inputs(put.registry, &tag, inputs, Some(bases)).await?.map(|image| image.manifest.digest))
     }
 
     /// Moves the aliases of a release that have no newer one; which those are, and whether one was written.
@@ -266,7 +350,13 @@ impl Tags {
     }
 
     /// Drives the rule of the branch's tag; whether the tag was written, and whether it points to our image.
-    async fn settle_latest(&self, put: &Put<'_>, image: &Image, read: Read) -> Result<(bool, bool), Error> {
+    async fn settle_latest(
+        &self,
+        put: &Put<'_>,
+        image: &Image,
+        newest: Digest,
+        read: Read,
+    ) -> Result<(bool, bool), Error> {
         let mut rule = Latest::new(put.version);
         let mut told = None;
         let mut moved = false;
@@ -287,26 +377,33 @@ impl Tags {
                 }
                 Ask::ReadTags(wanted) => {
                     // Before the first write our image was just found or pushed.
-                    let known = fresh.is_some().then_some(image);
-                    let content = self.read_content(put, &wanted, known).await?;
+                    let known = fresh.is_some().then_some(newest);
+                    let built = self.read_built(put, &wanted, known).await?;
                     let latest = match fresh.take() {
                         Some((_, before)) => before,
                         None => put.registry.resolve(&self.latest).await?.map(|descriptor| descriptor.digest),
                     };
-                    told = Some(Told::Tags { content, latest });
+                    told = Some(Told::Tags { built, latest });
                 }
                 Ask::Write { version, digest } => {
-                    self.write_latest(put, image, &version, digest).await?;
+                    let before = put.registry.resolve(&self.latest).await?.map(|descriptor| descriptor.digest);
+                    self.point(put, &self.latest, image, (version.inputs, digest), before).await?;
                     moved = true;
                     told = Some(Told::Written);
                 }
                 // Whoever puts the same inputs next must find our image, so the tag is set before it is decided anew.
                 Ask::Done(Outcome::ContentGone) if restored < RESTORES => {
                     self.keep_content(put, image).await?;
+                    // By this one the rule tells a build, where bases are followed.
+                    if put.followed.is_some() && put.registry.resolve(&self.commit).await?.is_none() {
+                        put.registry.put_manifest(At::Tag(&self.commit), &image.manifest).await?;
+                    }
                     restored += 1;
                     rule = Latest::new(put.version);
                 }
-                Ask::Done(outcome) => return self.finish_latest(put, &outcome, moved),
+                Ask::Done(outcome) => {
+                    return self.finish_latest(put, &outcome, moved, newest == image.manifest.digest);
+                }
             }
         }
     }
@@ -333,50 +430,86 @@ impl Tags {
         }))
     }
 
-    /// What the content tags point to. `known` is the image of our own, when nobody needs to look for it.
-    async fn read_content(
+    /// The images of versions, by their content tags. Where bases are followed git does not tell which ones a version was
+    /// built on, so its commit's tag shows that it was built. `known` is the image of our own, when nobody needs to look
+    /// for it.
+    async fn read_built(
         &self,
         put: &Put<'_>,
-        wanted: &[InputsId],
-        known: Option<&Image>,
-    ) -> Result<BTreeMap<InputsId, Digest>, Error> {
-        let mut content = BTreeMap::new();
-        for &inputs in wanted {
-            let digest = match known.filter(|_| inputs == put.version.inputs) {
-                Some(image) => Some(image.manifest.digest),
+        wanted: &[Version],
+        known: Option<Digest>,
+    ) -> Result<BTreeMap<Version, Digest>, Error> {
+        let prefix = &put.recipe.tag_prefix;
+        let mut by_tag: BTreeMap<Tag, Option<Digest>> = BTreeMap::new();
+        let mut built = BTreeMap::new();
+        for version in wanted {
+            let tag = match put.followed {
+                Some(_) => commit_tag(prefix, version.commit),
+                None => content_tag(prefix, version.inputs, None),
+            };
+            let digest = match (
+                known.filter(|_| version.inputs == put.version.inputs && &tag == self.shown_by(put)),
+                by_tag.get(&tag),
+            ) {
+                (Some(known), _) => Some(known),
+                // A revert brings inputs that an older version had.
+                (None, Some(read)) => *read,
                 // A tombstone or a foreign image under the tag is no image of these inputs.
-                None => {
-                    let tag = content_tag(&put.recipe.tag_prefix, inputs);
-                    image::of_inputs(put.registry, &tag, inputs).await?.map(|image| image.manifest.digest)
+                (None, None) => {
+                    let image = image::of_inputs(put.registry, &tag, version.inputs, None).await?;
+                    image.map(|image| image.manifest.digest)
                 }
             };
-            content.extend(digest.map(|digest| (inputs, digest)));
+            by_tag.insert(tag, digest);
+            built.extend(digest.map(|digest| (*version, digest)));
         }
-        Ok(content)
+        Ok(built)
     }
 
-    async fn write_latest(&self, put: &Put<'_>, ours: &Image, version: &Version, digest: Digest) -> Result<(), Error> {
-        let before = put.registry.resolve(&self.latest).await?.map(|descriptor| descriptor.digest);
+    /// The tag that shows that our version is built.
+    fn shown_by<'a>(&'a self, put: &'a Put<'_>) -> &'a Tag {
+        if put.followed.is_some() { &self.commit } else { &put.content }
+    }
+
+    /// Points a tag to an image of these inputs: ours, or one whose own put did not come to the tag.
+    async fn point(
+        &self,
+        put: &Put<'_>,
+        tag: &Tag,
+        ours: &Image,
+        (inputs, digest): (InputsId, Digest),
+        before: Option<Digest>,
+    ) -> Result<(), Error> {
         if digest == ours.manifest.digest {
-            self.set(put, &self.latest, ours, before, Owner::Checked).await?;
-            return Ok(());
-        }
-        // A newer version that is built, whose own put did not come to its tag.
-        let newer = put.registry.image(At::Digest(&digest), Choice::Rather(&ImagePlatform::default())).await?;
-        if let Some(newer) = newer.filter(|image| image.label(labels::INPUTS) == Some(&version.inputs.to_string())) {
-            self.set(put, &self.latest, &newer, before, Owner::Checked).await?;
+            self.set(put, tag, ours, before, Owner::Checked).await?;
+        } else if let Some(other) = self.image_of(put, inputs, digest).await? {
+            self.set(put, tag, &other, before, Owner::Checked).await?;
         }
         Ok(())
     }
 
-    fn finish_latest(&self, put: &Put<'_>, outcome: &Outcome, moved: bool) -> Result<(bool, bool), Error> {
+    /// The image of a digest, when it is labelled with these inputs.
+    async fn image_of(&self, put: &Put<'_>, inputs: InputsId, digest: Digest) -> Result<Option<Image>, Error> {
+        let image = put.registry.image(At::Digest(&digest), Choice::Rather(&ImagePlatform::default())).await?;
+        Ok(image.filter(|image| image.label(labels::INPUTS) == Some(&inputs.to_string())))
+    }
+
+    fn finish_latest(
+        &self,
+        put: &Put<'_>,
+        outcome: &Outcome,
+        moved: bool,
+        is_newest: bool,
+    ) -> Result<(bool, bool), Error> {
         let tag = &self.latest;
         let repository = || put.registry.repository().clone();
         let says = |why: String| put.say.line(format_args!("tag: {tag} left: {why}"));
         match outcome {
             Outcome::Set => Ok((true, true)),
             Outcome::Unchanged => {
-                if !moved {
+                if !is_newest {
+                    says("it has a build on newer base images".to_owned());
+                } else if !moved {
                     put.say.line(format_args!("tag: {tag} is there already"));
                 }
                 Ok((moved, true))
@@ -412,7 +545,7 @@ impl Tags {
 
     /// Reads the content tag once more, and sets it again when it is gone: a reaper may have judged it before our tags were there.
     async fn keep_content(&self, put: &Put<'_>, image: &Image) -> Result<(), Error> {
-        if image::of_inputs(put.registry, &put.content, put.version.inputs).await?.is_none() {
+        if image::of_inputs(put.registry, &put.content, put.version.inputs, put.version.bases).await?.is_none() {
             put.registry.put_manifest(At::Tag(&put.content), &image.manifest).await?;
             put.say.line(format_args!("tag: {} was removed meanwhile; set again", put.content));
         }

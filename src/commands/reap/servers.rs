@@ -117,6 +117,7 @@ impl Outside for Servers {
             repository: labels.remove("git-image.repository"),
             commit: labels.remove("git-image.commit"),
             inputs: labels.remove("git-image.inputs"),
+            bases: labels.remove("git-image.bases"),
         })
     }
 

@@ -80,6 +80,7 @@ fn story() -> World {
             repository: Some(git_repository().to_string()),
             commit: Some(commit(number).to_string()),
             inputs: Some(InputsId::from_bytes([number; 32]).to_string()),
+            bases: None,
         };
         world.labels.insert(manifest(number).digest, labels);
     }

@@ -47,6 +47,8 @@ pub fn digest(recipe: &Recipe, selection: &Selection, tree: &Tree) -> InputsId {
         secrets,
         contexts,
         words,
+        // Which digests the images have is no matter of git's.
+        follow: _,
         repository,
         tag_prefix,
     } = recipe;

@@ -110,6 +110,19 @@ pub enum InputsError {
         /// Its line.
         line: usize,
     },
+    /// It is not certain which images the Dockerfile builds on, and they are to be followed.
+    #[error(
+        "which images {path} builds on is not certain{}: {why}",
+        line.map(|line| format!(", line {line}")).unwrap_or_default()
+    )]
+    Bases {
+        /// The Dockerfile.
+        path: GitPath,
+        /// The line.
+        line: Option<usize>,
+        /// Why.
+        why: String,
+    },
     /// A pattern that git would not take, or that means something else than a path.
     #[error("`{key}` has the pattern {pattern:?}, which {why}")]
     Pathspec {
@@ -202,6 +215,10 @@ impl InputsError {
             Self::BuildVariable { .. } => {
                 Some("say which build it was in `params.labels` or `params.tags` of the put".to_owned())
             }
+            Self::Bases { .. } => Some(
+                "`source.build.follow_bases` needs to know them all: write the image out, give its variable in `source.build.args`, or leave `follow_bases` out"
+                    .to_owned(),
+            ),
             Self::Pathspec { .. } => Some("give a path from the root of the repository, with *, ? and […]".to_owned()),
         }
     }

@@ -24,6 +24,7 @@ pub(in crate::decide) fn recipe() -> Recipe {
         secrets: BTreeSet::new(),
         contexts: BTreeMap::new(),
         words: Words::default(),
+        follow: Follow::Git,
         repository: repository.repository().clone(),
         tag_prefix: String::new(),
     }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::journal::Journal;
 use super::{Rules, form};
-use crate::decide::tags::OurTag;
-use crate::names::{Branch, CommitId, Digest};
+use crate::decide::tags::{OurTag, content_id};
+use crate::names::{Branch, CommitId, Digest, InputsId};
 
 /// What was read: first the registry, then git.
 ///
@@ -104,6 +104,20 @@ pub struct Labels {
     pub commit: Option<String>,
     /// `git-image.inputs`: the inputs that it was built from.
     pub inputs: Option<String>,
+    /// `git-image.bases`: the bases that it was built on, when they were followed.
+    pub bases: Option<String>,
+}
+
+impl Labels {
+    /// What its content tag ends in; `None`: the labels do not say.
+    pub(super) fn content(&self) -> Option<InputsId> {
+        let inputs = self.inputs.as_deref()?.parse().ok()?;
+        let bases = match self.bases.as_deref() {
+            Some(bases) => Some(bases.parse().ok()?),
+            None => None,
+        };
+        Some(content_id(inputs, bases))
+    }
 }
 
 /// What git has.

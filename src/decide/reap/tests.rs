@@ -50,6 +50,7 @@ fn labels(number: u8) -> Labels {
         repository: Some(repository().to_string()),
         commit: Some(commit(number).to_string()),
         inputs: Some(inputs(number).to_string()),
+        bases: None,
     }
 }
 

@@ -1,14 +1,14 @@
 //! Where `$BRANCH-latest` points: to the newest version of the branch that is built, and never backwards.
 //!
 //! No registry compares before it writes, so two puts can overtake each other between a reading and a write. What
-//! holds all the same rests on two rules: a put writes its content tag before it asks here, and it reads again after
+//! holds all the same rests on two rules: a put writes the tag that shows its image before it asks here, and it reads again after
 //! it wrote. Whoever writes last then reads what all others wrote, and corrects it.
 
 use std::collections::BTreeMap;
 
 use crate::concourse::Version;
 use crate::decide::versions::Since;
-use crate::names::{Digest, InputsId};
+use crate::names::Digest;
 
 /// How often line and tags are read before it is given up.
 pub const ROUNDS: usize = 8;
@@ -18,13 +18,13 @@ pub const ROUNDS: usize = 8;
 pub enum Ask {
     /// Read the branch anew, and its versions since the commit of ours.
     ReadLine,
-    /// Read the content tags of these inputs, and the tag of the branch.
-    ReadTags(Vec<InputsId>),
+    /// Read which of these versions are built, and the tag of the branch.
+    ReadTags(Vec<Version>),
     /// Point the tag of the branch to this image.
     Write {
         /// The version.
         version: Version,
-        /// What its content tag points to.
+        /// Its image.
         digest: Digest,
     },
     /// It is decided.
@@ -38,8 +38,8 @@ pub enum Told {
     Line(LineReading),
     /// Answers [`Ask::ReadTags`].
     Tags {
-        /// What the content tags point to; those that do not exist are left out.
-        content: BTreeMap<InputsId, Digest>,
+        /// The images of the versions; those that are not built are left out.
+        built: BTreeMap<Version, Digest>,
         /// What the tag of the branch points to.
         latest: Option<Digest>,
     },
@@ -73,7 +73,7 @@ pub enum Outcome {
         /// Why not.
         why: NotOnBranch,
     },
-    /// The content tag of our version is gone, and no newer one is built: somebody removed it.
+    /// The image of our version is gone, and no newer one is built: somebody removed it.
     ContentGone,
     /// Branch or tags changed every time that they were read.
     Unsettled {
@@ -129,8 +129,8 @@ impl Latest {
     pub fn next(&mut self, told: Option<Told>) -> Ask {
         self.step = match (self.step.clone(), told) {
             (Step::Line { before }, Some(Told::Line(line))) => self.candidates(before, line),
-            (Step::Tags { before, candidates }, Some(Told::Tags { content, latest })) => {
-                self.decide(before, &candidates, &content, latest)
+            (Step::Tags { before, candidates }, Some(Told::Tags { built, latest })) => {
+                self.decide(before, &candidates, &built, latest)
             }
             (Step::Write { version, digest }, Some(Told::Written)) => {
                 self.wrote = true;
@@ -140,7 +140,7 @@ impl Latest {
         };
         match &self.step {
             Step::Line { .. } => Ask::ReadLine,
-            Step::Tags { candidates, .. } => Ask::ReadTags(inputs_of(candidates)),
+            Step::Tags { candidates, .. } => Ask::ReadTags(candidates.clone()),
             Step::Write { version, digest } => Ask::Write { version: *version, digest: *digest },
             Step::Done(outcome) => Ask::Done(*outcome),
         }
@@ -163,11 +163,11 @@ impl Latest {
         &self,
         before: Option<(Version, Digest)>,
         candidates: &[Version],
-        content: &BTreeMap<InputsId, Digest>,
+        built: &BTreeMap<Version, Digest>,
         latest: Option<Digest>,
     ) -> Step {
-        let built = |version: &Version| Some((*version, *content.get(&version.inputs)?));
-        let Some((version, digest)) = candidates.iter().find_map(built) else {
+        let image = |version: &Version| Some((*version, *built.get(version)?));
+        let Some((version, digest)) = candidates.iter().find_map(image) else {
             return Step::Done(Outcome::ContentGone);
         };
         if latest == Some(digest) && before.is_none_or(|before| before == (version, digest)) {
@@ -185,15 +185,4 @@ impl Latest {
             false => Step::Write { version, digest },
         }
     }
-}
-
-/// Each once: a revert brings inputs that an older version had.
-fn inputs_of(versions: &[Version]) -> Vec<InputsId> {
-    let mut inputs: Vec<InputsId> = Vec::new();
-    for version in versions {
-        if !inputs.contains(&version.inputs) {
-            inputs.push(version.inputs);
-        }
-    }
-    inputs
 }

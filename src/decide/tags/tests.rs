@@ -20,6 +20,16 @@ fn inputs(number: u8) -> InputsId {
 }
 
 #[test]
+fn a_content_tag_stands_for_inputs_and_for_the_bases_that_are_followed() {
+    let tag = |bases| content_tag("p-", inputs(1), bases).to_string();
+    assert_eq!(tag(None), format!("p-inputs-{}", "01".repeat(32)));
+    assert_eq!(
+        tag(Some(BasesId::from_bytes([2; 32]))),
+        "p-inputs-dd595796ef29a228ee35ce8eecc6ceb8d14f69aa24e2f156234090dbedcb4a9c"
+    );
+}
+
+#[test]
 fn a_slug_is_the_name_unless_that_loses_something() {
     for (name, expected) in [
         ("master", "master"),
@@ -64,7 +74,7 @@ proptest! {
         let repository = crate::names::GitUrl::parse("https://h/p.git").expect("an address").0.repository().clone();
         let slug = slug(&name);
         for (tag, ours) in [
-            (content_tag(&prefix, inputs(number)), OurTag::Content(inputs(number))),
+            (content_tag(&prefix, inputs(number), None), OurTag::Content(inputs(number))),
             (commit_tag(&prefix, commit(number)), OurTag::Commit(commit(number))),
             (latest_tag(&prefix, &name), OurTag::Latest { slug: slug.clone() }),
             (
@@ -110,7 +120,7 @@ fn tags_of_others_are_foreign() {
 
 #[test]
 fn users_tags_are_filled_in_or_refused_with_what_is_known() {
-    let version = Version { commit: commit(0xab), inputs: inputs(1) };
+    let version = Version::of_git(commit(0xab), inputs(1));
     let build =
         BTreeMap::from([("BUILD_ID".to_owned(), "42".to_owned()), ("ATC_EXTERNAL_URL".to_owned(), "u".to_owned())]);
     let name = branch("feat/x");
@@ -146,7 +156,7 @@ fn users_tags_are_filled_in_or_refused_with_what_is_known() {
 }
 
 fn version(number: u8) -> Version {
-    Version { commit: commit(number), inputs: inputs(number) }
+    Version::of_git(commit(number), inputs(number))
 }
 
 fn digest(number: u8) -> Digest {
@@ -185,10 +195,10 @@ impl Simulated {
                 }),
             }),
             Ask::ReadTags(wanted) => Told::Tags {
-                content: wanted
+                built: wanted
                     .iter()
-                    .filter(|inputs| self.content.contains(inputs))
-                    .map(|inputs| (*inputs, digest(inputs.as_bytes()[0])))
+                    .filter(|version| self.content.contains(&version.inputs))
+                    .map(|version| (*version, digest(version.inputs.as_bytes()[0])))
                     .collect(),
                 latest: self.latest,
             },
@@ -249,7 +259,7 @@ fn the_tag_of_the_branch_points_to_its_newest_built_version() {
 
 #[test]
 fn a_revert_is_newer_than_what_it_reverts() {
-    let reverted = Version { commit: commit(3), inputs: inputs(1) };
+    let reverted = Version::of_git(commit(3), inputs(1));
     let mut simulated = Simulated::new(&[1, 2], &[1, 2], Some(2));
     simulated.line.as_mut().expect("there is one").push(reverted);
     assert_eq!(simulated.clone().run(reverted), Outcome::Set);
@@ -260,7 +270,7 @@ fn a_revert_is_newer_than_what_it_reverts() {
 
 #[test]
 fn files_that_differ_from_their_commit_stand_for_it() {
-    let dirty = Version { commit: commit(1), inputs: inputs(7) };
+    let dirty = Version::of_git(commit(1), inputs(7));
     assert_eq!(Simulated::new(&[1], &[1, 7], Some(1)).run(dirty), Outcome::Set);
     assert_eq!(Simulated::new(&[1, 2], &[1, 2, 7], Some(2)).run(dirty), Outcome::Kept { newer: version(2) });
 }
@@ -278,8 +288,8 @@ fn a_branch_that_never_rests_is_given_up() {
             }
             Ask::ReadTags(_) => {
                 flip += 1;
-                let content = BTreeMap::from([(inputs(1), digest(flip))]);
-                told = Some(Told::Tags { content, latest: None });
+                let built = BTreeMap::from([(version(1), digest(flip))]);
+                told = Some(Told::Tags { built, latest: None });
             }
             Ask::Write { .. } => told = Some(Told::Written),
         }

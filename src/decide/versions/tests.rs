@@ -69,8 +69,7 @@ impl World {
     fn versions(&self) -> Vec<(usize, Version)> {
         let brought =
             |position: &usize| self.inputs(*position) != position.checked_sub(1).and_then(|before| self.inputs(before));
-        let version =
-            |position| Some((position, Version { commit: self.ids[position], inputs: self.inputs(position)? }));
+        let version = |position| Some((position, Version::of_git(self.ids[position], self.inputs(position)?)));
         (0..self.ids.len()).filter(brought).filter_map(version).collect()
     }
 
@@ -80,7 +79,7 @@ impl World {
         first: usize,
         more: usize,
         built: &dyn Fn(InputsId) -> bool,
-        question: impl Fn(&[LineCommit], &BTreeMap<CommitId, State>, &BTreeMap<InputsId, bool>) -> Next<T>,
+        question: impl Fn(&[LineCommit], &BTreeMap<CommitId, State>, &BTreeMap<Version, Built>) -> Next<T>,
     ) -> T {
         let (mut depth, mut states, mut tags) = (first, BTreeMap::new(), BTreeMap::new());
         for _ in 0..1000 {
@@ -89,7 +88,10 @@ impl World {
                 Next::State(commit) => {
                     assert!(states.insert(commit, self.states[&commit].clone()).is_none(), "asked for once");
                 }
-                Next::Built(inputs) => assert!(tags.insert(inputs, built(inputs)).is_none(), "asked for once"),
+                Next::Built(version) => {
+                    let built = if built(version.inputs) { Built::Yes { bases: None } } else { Built::No };
+                    assert!(tags.insert(version, built).is_none(), "asked for once");
+                }
                 Next::Deeper => {
                     assert!(depth < self.ids.len(), "there is nothing deeper");
                     depth += more;
@@ -197,7 +199,7 @@ proptest! {
         // A given version is one of git's, or (by a put of files that git does not describe) another at some commit.
         let given = given.map(|(number, dirty)| match world.versions().get(number) {
             Some((_, version)) if !dirty => *version,
-            _ => Version { commit: id(number), inputs: InputsId::from_bytes([9; 32]) },
+            _ => Version::of_git(id(number), InputsId::from_bytes([9; 32])),
         });
         let question = Question {
             given: given.as_ref(),
@@ -260,7 +262,7 @@ fn a_revert_is_a_new_version_with_the_old_inputs() {
 fn unrelated_commits_do_not_change_the_version() {
     let trees: Vec<Files> = (0..5).map(|number| tree_with("1", &number.to_string())).collect();
     let world = World::new(trees, vec![false; 5]);
-    let expected = Version { commit: id(0), inputs: world.inputs(0).expect("an image") };
+    let expected = Version::of_git(id(0), world.inputs(0).expect("an image"));
     assert_eq!(check(&world, &question(None, LIMIT)).versions, [expected]);
     assert_eq!(check(&world, &question(Some(&expected), LIMIT)).versions, [expected]);
 }
@@ -277,10 +279,10 @@ fn a_commit_at_a_shallow_boundary_has_unknown_parents_and_never_none() {
 fn a_version_that_is_gone_is_not_looked_for_without_end() {
     let trees: Vec<Files> = (0..20).map(|number| tree_with(&number.to_string(), "")).collect();
     let world = World::new(trees, vec![false; 20]);
-    let gone = Version { commit: id(99), inputs: InputsId::from_bytes([1; 32]) };
+    let gone = Version::of_git(id(99), InputsId::from_bytes([1; 32]));
     // Known are 6 commits, and no more are asked for.
     let found = answer(&question(Some(&gone), 5), &world.line(6), &world.states, &BTreeMap::new());
-    let newest = Version { commit: id(19), inputs: world.inputs(19).expect("an image") };
+    let newest = Version::of_git(id(19), world.inputs(19).expect("an image"));
     let remark = Remark::GivenGone { given: gone, looked_at: 6 };
     assert_eq!(found, Next::Done(CheckAnswer { versions: vec![newest], remark: Some(remark) }));
     assert_eq!(answer(&question(Some(&gone), 5), &world.line(5), &world.states, &BTreeMap::new()), Next::Deeper);

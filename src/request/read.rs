@@ -547,7 +547,7 @@ fn build(block: &Block) -> Result<BuildSource, RequestError> {
         labels_file: block.parsed("labels_file")?,
         epoch: block.text("epoch"),
         reuse: reuse(block)?,
-        follow: Follow::Git,
+        follow: if block.flag("follow_bases") { Follow::GitAndBases } else { Follow::Git },
         options: options::read(block)?,
     })
 }

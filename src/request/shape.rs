@@ -177,7 +177,7 @@ const IN_BUILD: &str = "say it in `source.build`, so that check, put and get agr
 const ONE_GIT: &str = "this resource follows one branch; use a git resource beside it for that";
 
 /// `version`.
-pub static VERSION: &[Key] = &[now("ref", Kind::Text), now("inputs", Kind::Text)];
+pub static VERSION: &[Key] = &[now("ref", Kind::Text), now("inputs", Kind::Text), now("bases", Kind::Text)];
 
 /// `source`.
 pub static SOURCE: &[Key] = &[
@@ -189,7 +189,6 @@ pub static SOURCE: &[Key] = &[
     now("engine", Kind::Block(ENGINE)),
     now("only_built", Kind::Flag),
     now("release_branches", Kind::Texts),
-    later("follow_bases", "to build with newer base images, change `source.build.epoch`"),
     later("reap", "the rules of the reaper are flags of `git-image reap`"),
 ];
 
@@ -310,6 +309,7 @@ static BUILD: &[Key] = &[
     now("labels_file", Kind::Text),
     now("epoch", Kind::Text),
     now("reuse", Kind::Text),
+    now("follow_bases", Kind::Flag),
     now("secrets", Kind::Shorts(BUILD_SECRET, "value")),
     now("ssh", Kind::Shorts(BUILD_SSH, "private_key")),
     now("platforms", Kind::Texts),

@@ -37,6 +37,10 @@ fn a_request_that_cannot_be_served_says_which_key_and_what_to_write() {
             "error: `source.uri` is not a key of git-image\nhint: did you mean `source.git.uri`?",
         ),
         (
+            r#"{"source": {"follow_bases": true}}"#.to_owned(),
+            "error: `source.follow_bases` is not a key of git-image\nhint: did you mean `source.build.follow_bases`?",
+        ),
+        (
             with_git(r#", "branch": 1.1"#),
             "error: `source.git.branch` must be a text, but it is the number 1.1\nhint: YAML made it so; write it in quotes: branch: \"…\"",
         ),

@@ -623,7 +623,7 @@ fn check_refuses_what_it_cannot_serve_and_says_what_to_write() {
         (
             beside(&json!({"version": {"commit": "0000000000000000000000000000000000000000"}})),
             "error: `version.commit` is not a key of git-image\n\
-             hint: known here: ref, inputs\n",
+             hint: known here: ref, inputs, bases\n",
         ),
     ] {
         refused(Program::check(), &request, stderr);

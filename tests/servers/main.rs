@@ -13,6 +13,7 @@ mod engines;
 mod errors;
 mod facts;
 mod finished;
+mod follow;
 mod get;
 mod inputs;
 mod project;

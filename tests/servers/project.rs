@@ -65,10 +65,16 @@ impl Project {
         check(&self.source, version)
     }
 
+    /// A new, empty directory, gone with the project.
+    #[track_caller]
+    pub fn directory(&self) -> PathBuf {
+        tempfile::tempdir_in(self.artifacts.path()).expect("the directory is writable").keep()
+    }
+
     /// Checks out a branch or commit as the git resource does, as the artifact `repo`; the directory of the artifacts.
     #[track_caller]
     pub fn checkout(&self, what: &str, depth: Option<u32>) -> PathBuf {
-        let artifacts = tempfile::tempdir_in(self.artifacts.path()).expect("the directory is writable").keep();
+        let artifacts = self.directory();
         self.git.checkout(&artifacts.join("repo"), what, depth);
         artifacts
     }
@@ -82,7 +88,7 @@ impl Project {
     /// Runs in with these params; the directory that it filled.
     #[track_caller]
     pub fn get(&self, version: &Value, params: Value) -> (PathBuf, Ran) {
-        let directory = tempfile::tempdir_in(self.artifacts.path()).expect("the directory is writable").keep();
+        let directory = self.directory();
         let ran = get(&self.source, version, &directory, params);
         (directory, ran)
     }

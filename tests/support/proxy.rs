@@ -11,6 +11,9 @@ use super::server::free_port;
 /// How long a test waits for a request to be held.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// What a connection with TLS begins with.
+const TLS_HANDSHAKE: u8 = 0x16;
+
 /// What becomes of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
@@ -20,6 +23,8 @@ pub enum Then {
     Hold,
     /// The server gets it, and its answer is lost.
     LoseAnswer,
+    /// The server does not get it; the client is told that it may not do this, as registries tell it.
+    Refuse,
 }
 
 type Look = dyn FnMut(&str) -> Then + Send;
@@ -79,6 +84,11 @@ fn serve(mut client: TcpStream, server: &str, look: &Mutex<Box<Look>>, tell: &Se
     let mut reader = BufReader::new(client.try_clone().ok()?);
     let (mut head, mut length) = (String::new(), 0);
     let mut first = String::new();
+    // Clients that may do without TLS try it first, and learn from an answer in clear text.
+    if reader.fill_buf().ok()?.first() == Some(&TLS_HANDSHAKE) {
+        client.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n").ok()?;
+        return Some(());
+    }
     reader.read_line(&mut first).ok()?;
     loop {
         let mut line = String::new();
@@ -102,6 +112,12 @@ fn serve(mut client: TcpStream, server: &str, look: &Mutex<Box<Look>>, tell: &Se
     if then == Then::Hold {
         tell.send(request.to_owned()).ok()?;
         std::thread::park();
+    }
+    if then == Then::Refuse {
+        let denied = "{\"errors\":[{\"code\":\"DENIED\",\"message\":\"write access refused\"}]}";
+        let head = "HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nConnection: close\r\n";
+        client.write_all(format!("{head}Content-Length: {}\r\n\r\n{denied}", denied.len()).as_bytes()).ok()?;
+        return Some(());
     }
     let mut upstream = TcpStream::connect(server).ok()?;
     upstream.write_all(format!("{first}{head}connection: close\r\n\r\n").as_bytes()).ok()?;

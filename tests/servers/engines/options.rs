@@ -9,6 +9,7 @@ use crate::project::Project;
 use crate::support::engine::{self, EngineKind};
 use crate::support::git::file;
 use crate::support::program::Program;
+use crate::support::proxy::{Proxy, Then};
 use crate::support::{image, server, servers, temporary};
 
 const OLD: &[EngineKind] = &[EngineKind::Docker20];
@@ -323,6 +324,28 @@ fn an_empty_engine_reads_the_cache_that_another_wrote() {
         "{}",
         again.stderr
     );
+}
+
+#[test]
+fn a_cache_that_cannot_be_read_or_written_is_said_and_stops_nothing() {
+    let mut project = Project::new("options-cache-refused");
+    let proxy = Proxy::start(&servers().registry().host(), |request| {
+        if request.contains("/manifests/cache-") { Then::Refuse } else { Then::Pass }
+    });
+    project.source["registry"] = json!({"repository": format!("{}/{}", proxy.host(), project.name), "insecure": true});
+    project.source["build"]["cache"] = json!(true);
+    let ran = put_on(EngineKind::BuildKit, &project, &project.source, json!({}));
+    ran.succeeds();
+    let said: Vec<&str> = ran.stderr.lines().filter(|line| line.starts_with("cache: ")).collect();
+    let reference = format!("{}:cache-", project.source["registry"]["repository"].as_str().expect("it is text"));
+    assert!(
+        matches!(said[..], [read, write] if read.starts_with(&format!("cache: {reference}"))
+            && write.starts_with("cache: it cannot be written: ")
+            && [read, write].iter().all(|line| line.ends_with("; the build goes on without it"))),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(project.tags().len(), 3, "the image's three, and no cache: {:?}", project.tags());
 }
 
 #[test]

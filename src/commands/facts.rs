@@ -59,6 +59,8 @@ impl Facts {
 pub mod labels {
     /// The inputs of the image.
     pub const INPUTS: &str = "git-image.inputs";
+    /// What they would be without `build.epoch`, where that is something else.
+    pub const INPUTS_BUT_EPOCH: &str = "git-image.inputs-but-epoch";
     /// The bases that it is built on, when they are followed: the digest that a version has.
     pub const BASES: &str = "git-image.bases";
     /// The same as references with digests.

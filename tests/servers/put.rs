@@ -217,6 +217,39 @@ fn details_give_the_name_the_version_and_labels() {
 }
 
 #[test]
+fn a_rebuild_in_another_epoch_leaves_the_version_where_it_is() {
+    let project = Project::new("put-epoch");
+    project.git.commit("master", &[file("ci/image.details", "VERSION=1.2.0\n")]);
+    let mut source = project.source_with(&[("/build/details", json!("ci/image.details"))]);
+    let without = project.put(&source, "master").succeeds()["version"].clone();
+    let released = project.digest("1.2.0");
+    assert_eq!(released, project.digest("master-latest"));
+
+    // Another epoch, the same one again, a further one, and none again: each is another image of one release.
+    for (epoch, moves) in [(json!("1"), true), (json!("1"), false), (json!("2"), true), (json!(null), true)] {
+        let before = project.digest("master-latest");
+        source["build"]["epoch"] = epoch.clone();
+        let ran = put(&source, &project.checkout("master", Some(1)), json!({"source": "repo", "bump_aliases": true}));
+        let version = ran.succeeds()["version"].clone();
+        assert_eq!(version == without, epoch.is_null(), "{}", ran.stderr);
+        assert_eq!(project.digest("master-latest") != before, moves, "{epoch}: {}", ran.stderr);
+        let left = "tag: 1.2.0 left: it was released in another epoch, and is never moved\n";
+        assert_eq!(ran.stderr.contains(left), !epoch.is_null(), "{}", ran.stderr);
+        assert_eq!(project.digest("1.2.0"), released);
+    }
+    assert_eq!(project.digest("latest"), released, "the aliases stay with their version");
+
+    // Files that changed need another version, in every epoch.
+    source["build"]["epoch"] = json!("3");
+    project.git.commit("master", &[file("ci/image/tool.sh", "echo tool 2\n")]);
+    let ran = project.put(&source, "master");
+    assert!(ran.stderr.contains("error: VERSION 1.2.0 is taken: "), "{}", ran.stderr);
+    project.git.commit("master", &[file("ci/image.details", "VERSION=1.3.0\n")]);
+    project.put(&source, "master").succeeds();
+    assert_eq!(project.digest("1.3.0"), project.digest("master-latest"));
+}
+
+#[test]
 fn a_revert_reuses_the_image_and_takes_the_tag_of_the_branch_back() {
     let project = Project::new("put-revert");
     let first = project.put(&project.source, "master").succeeds()["version"].clone();

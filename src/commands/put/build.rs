@@ -352,8 +352,10 @@ pub(super) fn labels(
     };
     let version = params.version.as_ref().map(ToString::to_string);
     let version = version.or_else(|| details.version.as_ref().map(ToString::to_string));
+    let but_epoch = put.subject.inputs_but_epoch();
     let ours = [
         (labels::INPUTS, Some(put.version.inputs.to_string())),
+        (labels::INPUTS_BUT_EPOCH, (but_epoch != put.version.inputs).then(|| but_epoch.to_string())),
         (labels::BASES, put.version.bases.map(|bases| bases.to_string())),
         (labels::BASE_IMAGES, put.followed.as_ref().map(|followed| followed.bases.to_label())),
         (labels::COMMIT, Some(put.version.commit.to_string())),

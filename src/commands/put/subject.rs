@@ -167,6 +167,16 @@ impl Subject {
         self.made_of.id
     }
 
+    /// What the inputs would be without `build.epoch`: the same for every rebuild.
+    pub fn inputs_but_epoch(&self) -> InputsId {
+        let MadeOf { tree, selection, id } = &self.made_of;
+        // Of a finished image nothing is built, and no epoch counts.
+        if digest(&self.recipe, selection, tree) != *id {
+            return *id;
+        }
+        digest(&Recipe { epoch: None, ..self.recipe.clone() }, selection, tree)
+    }
+
     /// What `image.details` says.
     pub fn details(&self) -> &Details {
         &self.made_of.selection.details

@@ -133,7 +133,7 @@ impl Tags {
         self.version.as_ref().map(|(tag, _)| tag)
     }
 
-    /// A version is never moved: neither to other inputs, nor to other bases where these are followed.
+    /// A version is never moved: not to other inputs, nor to a rebuild with another epoch or on other bases.
     async fn refuse_taken_version(&mut self, put: &Put<'_>) -> Result<(), Error> {
         let Some((tag, origin)) = &self.version else { return Ok(()) };
         if self.before.get(tag).is_none_or(Option::is_none) {
@@ -148,6 +148,13 @@ impl Tags {
                 put.say.line(format_args!("tag: {tag} left: it was released on other base images, and is never moved"));
                 (self.version, self.bumped) = (None, None);
             }
+            return Ok(());
+        }
+        // Those of an image that was built without an epoch are what others are without theirs.
+        let theirs_but_epoch = label(labels::INPUTS_BUT_EPOCH).or(theirs);
+        if theirs_but_epoch == Some(&put.subject.inputs_but_epoch().to_string()) {
+            put.say.line(format_args!("tag: {tag} left: it was released in another epoch, and is never moved"));
+            (self.version, self.bumped) = (None, None);
             return Ok(());
         }
         Err(StepError::VersionTaken {

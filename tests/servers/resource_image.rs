@@ -24,6 +24,8 @@ fn the_image_has_the_three_programs_and_says_what_it_is() {
         "usr/sbin/runc",
         "usr/bin/ssh-agent",
         "usr/bin/ssh-add",
+        "usr/share/git-image/pipelines/feature-branch.yml",
+        "usr/share/git-image/pipelines/tasks/reap.yml",
     ] {
         assert!(resource_image::root().join(program).is_file(), "{program}");
     }

@@ -98,7 +98,7 @@ impl SourceArgs {
                 set(&mut source, block, "password", &password);
             }
         }
-        if let Some(key) = edge.variable("GIT_IMAGE_GIT_PRIVATE_KEY") {
+        if let Some(key) = edge.variable("GIT_IMAGE_GIT_PRIVATE_KEY").filter(|key| !key.is_empty()) {
             set(&mut source, "git", "private_key", &key);
         }
         if let Some(username) = &self.username {

@@ -1,9 +1,14 @@
 //! What `image.details` says of the image's name: the repository that it goes to.
 
-use crate::commands::StepError;
+use std::num::NonZeroU32;
+
+use crate::clients::git::{Depth, Git, Want};
+use crate::commands::{StepError, inputs};
+use crate::decide::inputs::Recipe;
 use crate::details::Details;
+use crate::error::Error;
 use crate::names::{GitPath, Repository};
-use crate::request::{RegistrySource, RepositorySetting};
+use crate::request::{RegistrySource, RepositorySetting, Source};
 
 /// The repository of the image: as the source says, and as NAME completes or confirms it.
 pub fn repository(
@@ -26,6 +31,20 @@ pub fn repository(
             .map_err(|source| StepError::BadRepository { details: path.clone(), source }),
         (RepositorySetting::Beginning(_), path, _) => Err(StepError::NoName { details: path.cloned() }),
     }
+}
+
+/// The repository of the image. What completes it is read at the tip of the source's branch, as check does.
+pub async fn repository_of(source: &Source, git: &Git) -> Result<Repository, Error> {
+    let recipe = Recipe::new(source);
+    let details = match source.registry.repository {
+        RepositorySetting::Whole(_) => Details::default(),
+        RepositorySetting::Beginning(_) => {
+            let tip = git.tip(source.git.branch.as_ref()).await?;
+            git.fetch(&Want::Branch(tip.branch), Depth::Commits(NonZeroU32::MIN)).await?;
+            inputs::of_commit(git, &recipe, tip.commit).await?.selection.details
+        }
+    };
+    Ok(repository(&source.registry, recipe.details.as_ref(), &details)?)
 }
 
 #[cfg(test)]

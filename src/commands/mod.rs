@@ -1,5 +1,6 @@
 //! One file per verb: read, decide, say, act.
 
+mod badge;
 mod bases;
 mod check;
 pub mod cli;

@@ -5,6 +5,7 @@
     reason = "the product's rules for environment and programs are not those of its tests"
 )]
 
+mod badge;
 mod bases;
 mod check;
 mod connections;

@@ -1,7 +1,6 @@
 //! The registry and the git repository of a source, as the reaper asks them.
 
 use std::collections::BTreeSet;
-use std::num::NonZeroU32;
 
 use bytes::Bytes;
 use tempfile::TempDir;
@@ -11,14 +10,12 @@ use super::outside::Outside;
 use crate::clients::git::{Depth, Git, Refs, Want};
 use crate::clients::process::Environment;
 use crate::clients::registry::{At, Content, Deleted, Descriptor, ImageConfig, Manifest, Registry, RegistryError};
-use crate::commands::{details, inputs};
-use crate::decide::inputs::Recipe;
+use crate::commands::details;
 use crate::decide::reap::artifact::Artifact;
 use crate::decide::reap::{GitFacts, History, Labels};
-use crate::details::Details;
 use crate::error::Error;
 use crate::names::{CommitId, Digest, Repository, Tag};
-use crate::request::{RepositorySetting, Source};
+use crate::request::Source;
 use crate::say::Say;
 
 /// How often git is fetched from until its refs hold still.
@@ -44,7 +41,7 @@ impl Servers {
         let directory =
             directory.map_err(|source| ReapError::Directory { within: environment.temporary.clone(), source })?;
         let git = Git::open(&source.git, &directory.path().join("git"), environment, say).await?;
-        let repository = repository(source, &git).await?;
+        let repository = details::repository_of(source, &git).await?;
         Ok(Self { registry: Registry::new(&repository, &source.registry, say)?, git, _directory: directory })
     }
 
@@ -77,20 +74,6 @@ impl Servers {
             Content::Index { .. } => Ok(ImageConfig::default()),
         }
     }
-}
-
-/// The repository of the registry. What completes it is read at the tip of the source's branch, as check does.
-async fn repository(source: &Source, git: &Git) -> Result<Repository, Error> {
-    let recipe = Recipe::new(source);
-    let details = match source.registry.repository {
-        RepositorySetting::Whole(_) => Details::default(),
-        RepositorySetting::Beginning(_) => {
-            let tip = git.tip(source.git.branch.as_ref()).await?;
-            git.fetch(&Want::Branch(tip.branch), Depth::Commits(NonZeroU32::MIN)).await?;
-            inputs::of_commit(git, &recipe, tip.commit).await?.selection.details
-        }
-    };
-    Ok(details::repository(&source.registry, recipe.details.as_ref(), &details)?)
 }
 
 impl Outside for Servers {

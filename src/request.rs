@@ -6,6 +6,7 @@
 pub mod docker_config;
 mod options;
 mod read;
+mod reap;
 mod registries;
 pub mod shape;
 #[cfg(test)]
@@ -16,6 +17,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use crate::concourse::Version;
+use crate::decide::reap::{Grace, Keep};
 use crate::decide::tags::Release;
 use crate::names::{BadName, Branch, GitPath, GitUrl, ImagePlatform, RegistryHost, Repository, Secret};
 
@@ -146,6 +148,19 @@ pub struct Source {
     pub announce: Announce,
     /// Branches of which versions are released besides the default branch; `*` stands for any characters.
     pub release_branches: Vec<String>,
+    /// What `git-image reap` keeps and removes.
+    pub reap: ReapSource,
+}
+
+/// What the reaper keeps and removes: `source.reap`. The steps of the resource do not look at it.
+#[derive(Debug, Clone, Default)]
+pub struct ReapSource {
+    /// How long a dead tag stays; the command line is asked first.
+    pub grace: Option<Grace>,
+    /// How many tags one run may remove; the command line is asked first.
+    pub max_delete: Option<usize>,
+    /// What is kept besides.
+    pub keep: Keep,
 }
 
 /// Which versions check announces.

@@ -187,8 +187,9 @@ pub async fn reap(
         repository: source.git.uri.repository().clone(),
         branch: source.git.branch.clone(),
         tag_prefix: source.registry.tag_prefix.clone(),
-        grace: args.grace,
-        max_delete: args.max_delete(),
+        keep: source.reap.keep.clone(),
+        grace: args.grace(&source.reap),
+        max_delete: args.max_delete(&source.reap),
     };
     let servers = Servers::open(&source, &edge.programs, say).await?;
     let request = Request { repository: servers.repository(), rules: &rules, mode: args.mode(), now: edge.now };
@@ -213,7 +214,7 @@ async fn plan_and_apply<O: Outside>(
     say.line(format_args!("reading the tags of {repository}"));
     let registry = read::registry(outside, repository, rules, &BTreeMap::new(), &mut images).await?;
     say.line(format_args!("reading the branches and the history of {}", rules.repository));
-    let git = outside.git(&registry.commits(rules), None).await?;
+    let git = outside.git(&registry.question(rules), None).await?;
 
     let found = Found { registry, git };
     let refused = |refusal| ReapError::Refused { repository: repository.clone(), refusal };

@@ -3,14 +3,15 @@
 //! The registry is kept equal to git: a tag that we wrote for a commit or branch that git no longer has may go,
 //! everything else stays. A tag that cannot be judged stays, and is named. Every tag has a verdict and a reason.
 //!
-//! The files: `facts` is what was read, `rules` by what it is judged, `journal` since when tags are dead, `plan` what
-//! comes out and `text` how it is shown; this one decides. [`artifact`] is what the reaper itself writes to a registry.
+//! The files: `facts` is what was read, `rules` by what it is judged, `journal` since when tags are dead,
+//! `retention` what the user wants kept besides, `plan` what comes out and `text` how it is shown; this one decides. [`artifact`] is what the reaper itself writes to a registry.
 //! Our tags are told by their names in [`tags`].
 
 pub mod artifact;
 mod facts;
 pub mod journal;
 mod plan;
+mod retention;
 mod rules;
 mod text;
 
@@ -21,8 +22,9 @@ use jiff::Timestamp;
 use super::tags::{self, OurTag};
 use crate::names::{Branch, CommitId, Digest, InputsId};
 
-pub use facts::{Before, Found, GitFacts, History, Labels, Origin, RegistryFacts, TagState};
-pub use plan::{Judgement, Order, Plan, Reason, Verdict};
+pub use facts::{Before, Found, GitFacts, History, Labels, Lines, Origin, Placed, Question, RegistryFacts, TagState};
+pub use plan::{Gone, Judgement, Order, Plan, Reason, Verdict};
+pub use retention::{BranchTag, Keep, KeepLast, Per};
 pub use rules::{Grace, MaxDelete, Refusal, Rules};
 
 /// Decides what happens to every tag.
@@ -153,7 +155,7 @@ fn keep_content_of_kept_tags(registry: &RegistryFacts, reasons: &mut BTreeMap<&s
     }
     for (tag, reason) in reasons.iter_mut() {
         let digest = registry.tags[*tag].image().map(|(digest, _)| digest);
-        if let (Reason::Unused(_), Some(keeper)) = (&*reason, digest.and_then(|digest| kept.get(&digest))) {
+        if let (Reason::Unused(..), Some(keeper)) = (&*reason, digest.and_then(|digest| kept.get(&digest))) {
             *reason = Reason::SameDigest((*keeper).to_owned());
         }
     }
@@ -165,8 +167,12 @@ struct Judge<'a> {
     git: &'a GitFacts,
     /// The tags that living branches have, and the branch.
     living: BTreeMap<String, &'a Branch>,
+    /// Of which commits the images stay when only the last do.
+    kept: BTreeMap<CommitId, Reason>,
     /// Which prefixes have a content tag for which inputs.
     contents: BTreeMap<InputsId, BTreeSet<&'a str>>,
+    /// Which prefixes have a content tag on which digest.
+    digests: BTreeMap<Digest, BTreeSet<&'a str>>,
     /// Every prefix before a tag of the unmistakable forms, ours left out.
     other_prefixes: BTreeSet<&'a str>,
 }
@@ -174,9 +180,13 @@ struct Judge<'a> {
 impl<'a> Judge<'a> {
     fn new(found: &'a Found, rules: &'a Rules) -> Self {
         let mut contents: BTreeMap<InputsId, BTreeSet<&str>> = BTreeMap::new();
+        let mut digests: BTreeMap<Digest, BTreeSet<&str>> = BTreeMap::new();
         let mut other_prefixes = BTreeSet::new();
-        for tag in found.registry.tags.keys() {
+        for (tag, state) in &found.registry.tags {
             if let Some((prefix, inputs)) = content_with_any_prefix(tag) {
+                if let Some((digest, _)) = state.image() {
+                    digests.entry(digest).or_default().insert(prefix);
+                }
                 contents.entry(inputs).or_default().insert(prefix);
                 other_prefixes.insert(prefix);
             }
@@ -185,15 +195,17 @@ impl<'a> Judge<'a> {
         let living = found.git.branches.keys().flat_map(|branch| {
             let latest = tags::latest_tag(&rules.tag_prefix, branch).to_string();
             let cache = tags::cache_tag(&rules.tag_prefix, &rules.repository, branch).to_string();
-            [(latest, branch), (cache, branch)]
+            let users = rules.keep.branch_tags.iter().map(|pattern| pattern.of(&rules.tag_prefix, branch));
+            [latest, cache].into_iter().chain(users).map(move |tag| (tag, branch))
         });
-        Self { rules, git: &found.git, living: living.collect(), contents, other_prefixes }
+        let kept = rules.keep.last.map(|last| retention::kept(last, &found.git)).unwrap_or_default();
+        Self { rules, git: &found.git, living: living.collect(), kept, contents, digests, other_prefixes }
     }
 
     fn reason(&self, tag: &str, state: &TagState) -> Reason {
         let form = form(self.rules, tag);
-        if form == OurTag::Foreign {
-            return Reason::NotOurForm;
+        if let Some(reason) = self.reason_of_name(tag, &form, state) {
+            return reason;
         }
         let ours = self.rules.repository.as_str();
         match state {
@@ -209,40 +221,63 @@ impl<'a> Judge<'a> {
             TagState::Canary { .. } => Reason::NotLabelled,
             // An empty artifact serves nobody, and a put would take it for the image.
             TagState::Tombstone { before: None | Some(Before::Gone), .. } => Reason::TombstoneWithoutImage,
-            TagState::Image { origin, .. } | TagState::Tombstone { before: Some(Before::Image { origin, .. }), .. } => {
-                self.reason_of_image(tag, &form, origin)
+            TagState::Image { digest, origin }
+            | TagState::Tombstone { before: Some(Before::Image { digest, origin }), .. } => {
+                self.reason_of_image(tag, &form, *digest, origin)
             }
         }
     }
 
-    fn reason_of_image(&self, tag: &str, form: &OurTag, origin: &Origin) -> Reason {
+    /// What the name alone says.
+    fn reason_of_name(&self, tag: &str, form: &OurTag, state: &TagState) -> Option<Reason> {
+        let keep = &self.rules.keep;
+        if *form != OurTag::Reaper && state.image().is_some() {
+            let protected = keep.protected.iter().find(|pattern| tags::matches(pattern, tag));
+            if let Some(pattern) = protected {
+                return Some(Reason::Protected(pattern.clone()));
+            }
+        }
+        if *form != OurTag::Foreign {
+            return None;
+        }
+        let name = tag.strip_prefix(&self.rules.tag_prefix);
+        if name.is_some_and(tags::is_release_name) {
+            return Some(Reason::Release);
+        }
+        (!self.rules.is_of_a_branch(tag)).then_some(Reason::NotOurForm)
+    }
+
+    fn reason_of_image(&self, tag: &str, form: &OurTag, digest: Digest, origin: &Origin) -> Reason {
         // Whatever its form: a branch named like another form must not lose its tag.
         let living = self.living.get(tag).map(|&branch| Reason::BranchLives(branch.clone()));
         match form {
-            OurTag::Foreign => Reason::NotOurForm,
             OurTag::Reaper => Reason::Reserved,
             OurTag::Cache { repository, .. } if *repository != tags::repository_mark(&self.rules.repository) => {
                 living.unwrap_or_else(|| Reason::OtherRepository(hex::encode(repository)))
             }
             OurTag::Cache { .. } => living.unwrap_or(Reason::NoBranch),
-            OurTag::Commit(commit) => self.owned(origin).err().unwrap_or_else(|| self.reason_of_commit(*commit)),
+            OurTag::Commit(commit) => match self.owned(origin) {
+                Err(reason) => reason,
+                Ok(_) => self.commit(*commit).unwrap_or_else(|gone| Reason::CommitGone(*commit, gone)),
+            },
             OurTag::Content(_) => match self.owned(origin) {
                 Err(reason) => reason,
                 Ok(labels) => match labels.commit.as_deref().map(str::parse) {
-                    Some(Ok(commit)) if self.git.reachable.contains(&commit) => Reason::Reachable(commit),
-                    Some(Ok(commit)) => Reason::Unused(commit),
+                    Some(Ok(commit)) => self.commit(commit).unwrap_or_else(|gone| Reason::Unused(commit, gone)),
                     Some(Err(_)) | None => Reason::NoCommit,
                 },
             },
-            OurTag::Latest { .. } => match self.owned(origin) {
+            // A tag of another form is here by a pattern of the user.
+            OurTag::Latest { .. } | OurTag::Foreign => match self.owned(origin) {
                 Err(reason) => reason,
-                Ok(labels) => living.unwrap_or_else(|| self.reason_of_dead_latest(tag, labels)),
+                Ok(labels) => living.unwrap_or_else(|| self.reason_of_dead_branch(tag, digest, labels)),
             },
         }
     }
 
-    fn reason_of_commit(&self, commit: CommitId) -> Reason {
-        if self.git.reachable.contains(&commit) { Reason::Reachable(commit) } else { Reason::Unreachable(commit) }
+    /// Why the image of a commit stays or goes.
+    fn commit(&self, commit: CommitId) -> Result<Reason, Gone> {
+        retention::of_commit(commit, self.git, self.rules.keep.last, &self.kept)
     }
 
     /// The labels of an image that is labelled with our git repository.
@@ -259,10 +294,10 @@ impl<'a> Judge<'a> {
     }
 
     /// `web-app-latest` is branch `app` of the prefix `web-`, or branch `web-app` of no prefix, and both images may
-    /// be of our git repository. The inputs tell, because the prefix is one of them: their content tag stands under
-    /// the right prefix only.
-    fn reason_of_dead_latest(&self, tag: &str, labels: &Labels) -> Reason {
-        let prefixes = labels.content().and_then(|content| self.contents.get(&content));
+    /// be of our git repository. Its content tag tells: it stands under the right prefix only, because the prefix is one
+    /// of the inputs. It is found by the digest, else by what the labels say.
+    fn reason_of_dead_branch(&self, tag: &str, digest: Digest, labels: &Labels) -> Reason {
+        let prefixes = self.digests.get(&digest).or_else(|| self.contents.get(&labels.content()?));
         if prefixes.is_some_and(|prefixes| prefixes.contains(self.rules.tag_prefix.as_str())) {
             return Reason::NoBranch;
         }

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::names::{BadName, BasesId, Branch, CommitId, GitRepository, InputsId, Tag};
 
-pub use aliases::{Alias, Release, aliases, is_release_branch, version_name};
+pub use aliases::{Alias, Release, aliases, is_release_branch, is_release_name, matches, version_name};
 pub use latest::{Ask, Latest, LineReading, NotOnBranch, Outcome, ROUNDS, Told};
 pub use template::{TagError, TagValues, expand_build_variables, user_tag};
 

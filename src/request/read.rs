@@ -13,7 +13,7 @@ use super::{
     PutParams, PutRequest, Rebuild, RegistrySource, RegistryTransport, RepositorySetting, Request, RequestError, Reuse,
     Source, SshHost, SubmoduleCredentials, Verify,
 };
-use super::{options, registries};
+use super::{options, reap, registries};
 use crate::concourse::Version;
 use crate::decide::inputs::has_build_variable;
 use crate::decide::tags::check_prefix;
@@ -179,6 +179,7 @@ impl Body {
             build,
             engine: engine(&source.block("engine"))?,
             release_branches: source.texts("release_branches").unwrap_or_default(),
+            reap: reap::read(&source.block("reap"))?,
             announce: if source.flag("only_built") { Announce::OnlyBuilt } else { Announce::All },
         })
     }

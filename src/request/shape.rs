@@ -189,7 +189,16 @@ pub static SOURCE: &[Key] = &[
     now("engine", Kind::Block(ENGINE)),
     now("only_built", Kind::Flag),
     now("release_branches", Kind::Texts),
-    later("reap", "the rules of the reaper are flags of `git-image reap`"),
+    now("reap", Kind::Block(REAP)),
+];
+
+static REAP: &[Key] = &[
+    now("grace", Kind::Text),
+    now("max_delete", Kind::Count),
+    now("keep_last", Kind::Count),
+    now("keep_last_per", Kind::Text),
+    now("protected", Kind::Texts),
+    now("branch_tags", Kind::Texts),
 ];
 
 static GIT: &[Key] = &[

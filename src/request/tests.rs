@@ -14,6 +14,10 @@ fn with_build(more: &str) -> String {
     )
 }
 
+fn with_reap(block: &str) -> String {
+    with_git("").replace(r#""registry":"#, &format!(r#""reap": {{{block}}}, "registry":"#))
+}
+
 fn report<Q: Request>(text: &str) -> String {
     match Q::parse(text.as_bytes()) {
         Ok(_) => panic!("{text} was taken"),
@@ -55,6 +59,26 @@ fn a_request_that_cannot_be_served_says_which_key_and_what_to_write() {
         (
             with_git(r#", "private_key": "k""#),
             "error: `source.git.private_key` does not go with `source.git.uri`, which is http(s)\nhint: give `source.git.username` and `source.git.password` for https, or an ssh address",
+        ),
+        (
+            with_reap(r#""keep_last_per": "branch""#),
+            "error: `source.reap.keep_last_per` is given without `source.reap.keep_last`\nhint: say how many are kept, or leave it out",
+        ),
+        (
+            with_reap(r#""keep_last": 3, "keep_last_per": "commit""#),
+            "error: `source.reap.keep_last_per` is not usable\ncause: text \"commit\" is neither branch nor image",
+        ),
+        (
+            with_reap(r#""keep_last": 0"#),
+            "error: `source.reap.keep_last` must be a whole number, 1 or more, but it is the number 0\nhint: write a number of 1 or more, without quotes: keep_last: 1",
+        ),
+        (
+            with_reap(r#""grace": "1w""#),
+            "error: `source.reap.grace` is not usable\ncause: duration \"1w\" is not a whole number and s, m, h or d, such as 24h",
+        ),
+        (
+            with_reap(r#""branch_tags": ["{branch}"]"#),
+            "error: `source.reap.branch_tags` is not usable\ncause: pattern \"{branch}\" is every tag; write something before or behind {branch}",
         ),
         (
             with_git(r#", "branch": "-x""#),

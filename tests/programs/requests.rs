@@ -168,7 +168,7 @@ fn check_refuses_what_it_cannot_serve_and_says_what_to_write() {
         (
             with(&json!({"something": {}})),
             "error: `source.something` is not a key of git-image\n\
-             hint: known here: git, registry, registries, docker_config_json, build, engine, only_built, release_branches\n",
+             hint: known here: git, registry, registries, docker_config_json, build, engine, only_built, release_branches, reap\n",
         ),
         (
             with(&json!({"git": {"branch": 1.1}})),

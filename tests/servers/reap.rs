@@ -6,6 +6,7 @@ mod access;
 mod grace;
 mod meets;
 mod refusals;
+mod rules;
 
 use serde_json::{Value, json};
 
@@ -150,7 +151,7 @@ fn what_was_only_the_gone_branchs_goes_and_the_rest_still_pulls() {
             ("buildcache", "not a tag that git-image writes here"),
             ("stable", "not a tag that git-image writes here"),
             ("theirs-latest", "the image has no label git-image.repository"),
-            ("v1.2.0", "not a tag that git-image writes here"),
+            ("v1.2.0", "a release or an alias of one"),
         ]
     );
     assert!(ran.stderr.contains("tags are removed by tombstones"), "{}", ran.stderr);

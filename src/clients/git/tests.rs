@@ -298,6 +298,26 @@ fn a_forged_object_of_an_artifact_is_noticed() {
 }
 
 #[test]
+fn the_first_parent_line_of_a_tip_has_the_times_of_its_commits() {
+    let sandbox = Sandbox::new();
+    let one = sandbox.commit("one");
+    sandbox.git(&["checkout", "--quiet", "-b", "side"]);
+    let side = sandbox.commit("side");
+    sandbox.git(&["checkout", "--quiet", "master"]);
+    let two = sandbox.commit("two");
+    sandbox.git(&["merge", "--quiet", "--no-ff", "-m", "merge", "side"]);
+    let merge: CommitId = sandbox.git(&["rev-parse", "HEAD"]).trim().parse().expect("it is an id");
+    let (git, _) = sandbox.borrowed();
+    let history = run(git.first_parents(&[merge, side])).expect("history is read");
+    let line = |tip: CommitId| history.line(tip).map(|(commit, _)| commit).collect::<Vec<_>>();
+    assert_eq!(line(merge), [merge, two, one]);
+    assert_eq!(line(side), [side, one]);
+    let time: i64 = sandbox.git(&["log", "-1", "--format=%ct", "side"]).trim().parse().expect("it is a number");
+    assert_eq!(history.line(side).next(), Some((side, time)));
+    assert_eq!(run(git.first_parents(&[])).expect("nothing is asked").line(one).count(), 0);
+}
+
+#[test]
 fn reachable_are_ancestors_of_tips_and_the_tips() {
     let sandbox = Sandbox::new();
     let one = sandbox.commit("one");

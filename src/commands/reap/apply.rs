@@ -196,7 +196,7 @@ impl<O: Outside> State<'_, O> {
             }
         }
         self.found.registry = registry;
-        self.found.git = outside.git(&self.found.registry.commits(rules), None).await?;
+        self.found.git = outside.git(&self.found.registry.question(rules), None).await?;
         self.decide_again().await
     }
 
@@ -213,8 +213,8 @@ impl<O: Outside> State<'_, O> {
 
     /// Reads git's refs; when they moved, decides anew.
     async fn look_at_git(&mut self) -> Result<(), ReapError> {
-        let commits = self.found.registry.commits(self.run.rules);
-        let git = self.run.outside.git(&commits, Some(&self.found.git)).await?;
+        let question = self.found.registry.question(self.run.rules);
+        let git = self.run.outside.git(&question, Some(&self.found.git)).await?;
         if !git.same_refs(&self.found.git) {
             self.run.say.line("git has moved meanwhile; deciding again");
             self.found.git = git;

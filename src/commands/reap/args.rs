@@ -2,6 +2,7 @@
 
 use crate::commands::cli::source::SourceArgs;
 use crate::decide::reap::{Grace, MaxDelete};
+use crate::request::ReapSource;
 
 /// Removes the tags of branches and commits that git no longer has.
 ///
@@ -18,15 +19,16 @@ pub struct ReapArgs {
     #[arg(long)]
     pub apply: bool,
 
-    /// How long a tag stays after it was first seen dead, such as 24h, 90m or 7d
+    /// How long a tag stays after it was first seen dead, such as 90m or 7d [default: `reap.grace` of the source, else 24h]
     ///
     /// Must be longer than the longest build, or the image of a branch that is being built may go: 0s is for when nothing
     /// is being built. When a tag was first seen dead is kept in the registry, by the tag `_reaper-journal-…`; the clock
     /// of a tag starts with the first --apply that sees it dead, and anew when it was alive or pushed meanwhile.
-    #[arg(long, value_name = "DURATION", default_value = "24h")]
-    pub grace: Grace,
+    #[arg(long, value_name = "DURATION")]
+    pub grace: Option<Grace>,
 
-    /// Refuse to remove more than N tags [default: 100, and at most half of the tags when there are 20 or more]
+    /// Refuse to remove more than N tags [default: `reap.max_delete` of the source, else 100, and at most half of the tags
+    /// when there are 20 or more]
     #[arg(long, value_name = "N")]
     pub max_delete: Option<usize>,
 
@@ -51,8 +53,13 @@ Exit status: 0 done, 1 refused, failed or repaired, 2 wrong usage.";
 
 impl ReapArgs {
     /// How many tags may be removed.
-    pub fn max_delete(&self) -> MaxDelete {
-        self.max_delete.map_or(MaxDelete::Default, MaxDelete::Count)
+    pub fn max_delete(&self, source: &ReapSource) -> MaxDelete {
+        self.max_delete.or(source.max_delete).map_or(MaxDelete::Default, MaxDelete::Count)
+    }
+
+    /// How long a dead tag stays.
+    pub fn grace(&self, source: &ReapSource) -> Grace {
+        self.grace.or(source.grace).unwrap_or_default()
     }
 
     /// What is done with the plan.

@@ -1,7 +1,7 @@
 //! What the reaper asks of the outside: one method for each request.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
@@ -9,8 +9,8 @@ use futures_util::stream::{self, StreamExt as _};
 use super::ReapError;
 use crate::clients::registry::{Deleted, Descriptor, Manifest};
 use crate::decide::reap::artifact::Artifact;
-use crate::decide::reap::{GitFacts, Labels};
-use crate::names::{CommitId, Digest, Tag};
+use crate::decide::reap::{GitFacts, Labels, Question};
+use crate::names::{Digest, Tag};
 
 /// How many requests that only read are under way at once.
 pub const READS: usize = 32;
@@ -53,8 +53,8 @@ pub trait Outside {
     /// Deletes by tag.
     async fn delete_tag(&self, tag: &Tag) -> Result<Deleted, ReapError>;
 
-    /// Reads git anew: its refs, and which of `commits` they reach. When the refs are those of `known`, that is the answer.
-    async fn git(&self, commits: &BTreeSet<CommitId>, known: Option<&GitFacts>) -> Result<GitFacts, ReapError>;
+    /// Reads git anew: its refs, and which commits they reach. When the refs are those of `known`, that is the answer.
+    async fn git(&self, question: &Question, known: Option<&GitFacts>) -> Result<GitFacts, ReapError>;
 }
 
 /// Resolves many tags at once.

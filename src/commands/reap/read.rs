@@ -100,7 +100,7 @@ pub async fn registry<O: Outside>(
     let unknown = listed.iter().filter(|&text| !known.contains_key(text));
     let resolved = outside::resolve(outside, unknown.filter_map(|text| text.parse().ok())).await?;
 
-    let ours = |tag: &Tag| decide::form(rules, tag.as_str()) != OurTag::Foreign;
+    let ours = |tag: &Tag| decide::form(rules, tag.as_str()) != OurTag::Foreign || rules.is_of_a_branch(tag.as_str());
     let digests = resolved.iter().filter(|(tag, _)| ours(tag)).filter_map(|(_, digest)| *digest);
     images.read(outside, digests.collect()).await?;
     let below = images.0.values().filter_map(|image| match image {

@@ -1,6 +1,7 @@
 //! The registry and the git repository of a source, as the reaper asks them.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
 
 use bytes::Bytes;
 use tempfile::TempDir;
@@ -12,7 +13,7 @@ use crate::clients::process::Environment;
 use crate::clients::registry::{At, Content, Deleted, Descriptor, ImageConfig, Manifest, Registry, RegistryError};
 use crate::commands::details;
 use crate::decide::reap::artifact::Artifact;
-use crate::decide::reap::{GitFacts, History, Labels};
+use crate::decide::reap::{GitFacts, History, Labels, Lines, Placed, Question};
 use crate::error::Error;
 use crate::names::{CommitId, Digest, Repository, Tag};
 use crate::request::Source;
@@ -53,8 +54,27 @@ impl Servers {
     async fn refs(&self) -> Result<GitFacts, ReapError> {
         let Refs { branches, tags, others, default_branch } = self.git.refs().await?;
         let others = others.into_iter().collect();
-        let (history, reachable) = (History::Complete, BTreeSet::new());
-        Ok(GitFacts { default_branch, branches, others, tags, history, reachable })
+        let (history, reachable, lines) = (History::Complete, BTreeSet::new(), Lines::default());
+        Ok(GitFacts { default_branch, branches, others, tags, history, reachable, lines })
+    }
+
+    /// The last commits of each line that are reachable and in question.
+    async fn lines(&self, facts: &GitFacts, last: NonZeroUsize, tips: &[CommitId]) -> Result<Lines, ReapError> {
+        let history = self.git.first_parents(tips).await?;
+        let line = |tip: CommitId| {
+            let line = history.line(tip).filter(|(commit, _)| facts.reachable.contains(commit));
+            line.map(|(commit, time)| Placed { commit, time })
+        };
+        let last = last.get();
+        Ok(Lines {
+            branches: facts
+                .branches
+                .iter()
+                .map(|(branch, tip)| (branch.clone(), line(*tip).take(last).collect()))
+                .collect(),
+            tags: facts.tags.iter().filter_map(|(tag, tip)| Some((tag.clone(), line(*tip).next()?.commit))).collect(),
+            others: facts.others.iter().flat_map(|tip| line(*tip).take(last)).map(|placed| placed.commit).collect(),
+        })
     }
 
     /// The config of an image, or of the first image of an index: those that we push have the same labels.
@@ -129,7 +149,7 @@ impl Outside for Servers {
         Ok(self.registry.delete_tag(tag).await?)
     }
 
-    async fn git(&self, commits: &BTreeSet<CommitId>, known: Option<&GitFacts>) -> Result<GitFacts, ReapError> {
+    async fn git(&self, question: &Question, known: Option<&GitFacts>) -> Result<GitFacts, ReapError> {
         let mut facts = self.refs().await?;
         if let Some(known) = known.filter(|known| known.same_refs(&facts)) {
             return Ok(known.clone());
@@ -152,8 +172,11 @@ impl Outside for Servers {
             }
             let GitFacts { branches, others, tags, .. } = &facts;
             let tips: Vec<CommitId> = branches.values().chain(others).chain(tags.values()).copied().collect();
-            let commits: Vec<CommitId> = commits.iter().copied().collect();
+            let commits: Vec<CommitId> = question.commits.iter().copied().collect();
             facts.reachable = self.git.reachable(&commits, &tips).await?;
+            if let Some(last) = question.last {
+                facts.lines = self.lines(&facts, last, &tips).await?;
+            }
             return Ok(facts);
         }
         Err(ReapError::GitMoves { repository: self.git.repository().clone() })

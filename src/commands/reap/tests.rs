@@ -13,7 +13,7 @@ use self::model::{Deletes, Event, Model, Trouble, World};
 use super::*;
 use crate::clients::registry::Manifest;
 use crate::decide::reap::artifact;
-use crate::decide::reap::{Labels, MaxDelete};
+use crate::decide::reap::{Keep, Labels, MaxDelete};
 use crate::names::{Branch, CommitId, GitRepository, GitUrl, InputsId};
 
 fn git_repository() -> GitRepository {
@@ -30,6 +30,7 @@ fn rules() -> Rules {
         repository: git_repository(),
         branch: None,
         tag_prefix: String::new(),
+        keep: Keep::default(),
         grace: "0s".parse().expect("a good duration"),
         max_delete: MaxDelete::Count(1000),
     }

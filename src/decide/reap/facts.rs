@@ -1,6 +1,7 @@
 //! What was read of registry and git.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
 
 use super::journal::Journal;
 use super::{Rules, form};
@@ -133,8 +134,39 @@ pub struct GitFacts {
     pub tags: BTreeMap<String, CommitId>,
     /// Whether the whole history was read.
     pub history: History,
-    /// Of [`RegistryFacts::commits`], those that a branch or git tag reaches.
+    /// Of [`Question::commits`], those that a branch or git tag reaches.
     pub reachable: BTreeSet<CommitId>,
+    /// Where they lie, when only the last are kept.
+    pub lines: Lines,
+}
+
+/// What git is asked.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Question {
+    /// The commits that tags and labels name.
+    pub commits: BTreeSet<CommitId>,
+    /// How many of them are wanted of each branch's line; `None` when nothing depends on it.
+    pub last: Option<NonZeroUsize>,
+}
+
+/// The newest of the commits in question, on the first-parent lines of branches and git tags.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Lines {
+    /// Of each branch, newest first, as many as were asked for.
+    pub branches: BTreeMap<Branch, Vec<Placed>>,
+    /// Of each git tag, the newest.
+    pub tags: BTreeMap<String, CommitId>,
+    /// Of each branch that no tag of ours can come from, all that were asked for.
+    pub others: BTreeSet<CommitId>,
+}
+
+/// A commit on a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placed {
+    /// The commit.
+    pub commit: CommitId,
+    /// When it was committed, in seconds of Unix.
+    pub time: i64,
 }
 
 /// How much of the history git gave.
@@ -149,20 +181,20 @@ pub enum History {
 impl GitFacts {
     /// Whether branches, git tags and the default branch are the same, so that nothing has to be decided anew.
     pub fn same_refs(&self, other: &GitFacts) -> bool {
-        let Self { default_branch, branches, others, tags, history: _, reachable: _ } = self;
+        let Self { default_branch, branches, others, tags, history: _, reachable: _, lines: _ } = self;
         (default_branch, branches, others, tags) == (&other.default_branch, &other.branches, &other.others, &other.tags)
     }
 }
 
 impl RegistryFacts {
-    /// The commits that tags and labels name: git is asked for these.
-    pub fn commits(&self, rules: &Rules) -> BTreeSet<CommitId> {
+    /// What git has to be asked to judge these tags.
+    pub fn question(&self, rules: &Rules) -> Question {
         let named = self.tags.iter().filter_map(|(tag, state)| match form(rules, tag) {
             OurTag::Commit(commit) => Some(commit),
             OurTag::Content(_) => state.labels()?.commit.as_deref()?.parse().ok(),
             OurTag::Latest { .. } | OurTag::Cache { .. } | OurTag::Reaper | OurTag::Foreign => None,
         });
-        named.collect()
+        Question { commits: named.collect(), last: rules.keep.last.map(|last| last.count) }
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::journal::{Before, Dead, Journal};
-use super::{GitFacts, Grace, MaxDelete, Refusal};
+use super::{GitFacts, Grace, KeepLast, MaxDelete, Refusal};
 use crate::names::{Branch, CommitId, Digest, GitRepository};
 
 /// What happens to a tag.
@@ -32,6 +32,18 @@ pub enum Reason {
     Reachable(CommitId),
     /// The branch is there.
     BranchLives(Branch),
+    /// The newest image of a branch.
+    NewestOf(Branch),
+    /// One of the last images of a branch.
+    LastOf(Branch, KeepLast),
+    /// One of the last images of all branches.
+    LastOfAll(KeepLast),
+    /// The newest image of a git tag.
+    GitTag(String),
+    /// A pattern of `source.reap.protected` names the tag.
+    Protected(String),
+    /// The name of a release or of an alias of one.
+    Release,
     /// A content tag: this tag, which stays, points to the same digest.
     SameDigest(String),
     /// The reaper's own journal.
@@ -54,30 +66,48 @@ pub enum Reason {
     NoCommit,
     /// The tag may be of this prefix or of that one, and no content tag tells.
     PrefixUnclear(String),
-    /// No branch or git tag reaches the commit.
-    Unreachable(CommitId),
+    /// The commit is gone, or too many images came after it.
+    CommitGone(CommitId, Gone),
     /// No branch has this tag.
     NoBranch,
-    /// A content tag: its commit is unreachable, and no tag that stays points to its digest.
-    Unused(CommitId),
+    /// A content tag: its commit is gone, and no tag that stays points to its digest.
+    Unused(CommitId, Gone),
     /// A probe that an earlier run left.
     LeftOverCanary,
     /// A tombstone that an earlier run left, with no image to put back.
     TombstoneWithoutImage,
 }
 
+/// Why the image of a commit is dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gone {
+    /// No branch or git tag reaches the commit.
+    Unreachable,
+    /// It is reached, and not among the last images that stay.
+    BeyondLast(KeepLast),
+}
+
 impl Reason {
     /// What the reason leads to, before grace period and tombstones are looked at.
     pub(super) fn verdict(&self) -> Verdict {
         match self {
-            Self::Reachable(_) | Self::BranchLives(_) | Self::SameDigest(_) | Self::Journal | Self::Reserved => {
-                Verdict::Keep
+            Self::Reachable(_)
+            | Self::BranchLives(_)
+            | Self::NewestOf(_)
+            | Self::LastOf(..)
+            | Self::LastOfAll(_)
+            | Self::GitTag(_)
+            | Self::Protected(_)
+            | Self::SameDigest(_)
+            | Self::Journal
+            | Self::Reserved => Verdict::Keep,
+            Self::NotOurForm | Self::Release | Self::NotLabelled | Self::OtherRepository(_) | Self::OtherPrefix(_) => {
+                Verdict::Foreign
             }
-            Self::NotOurForm | Self::NotLabelled | Self::OtherRepository(_) | Self::OtherPrefix(_) => Verdict::Foreign,
             Self::Dangling | Self::Unreadable(_) | Self::NoCommit | Self::PrefixUnclear(_) => Verdict::Unknown,
-            Self::Unreachable(_)
+            Self::CommitGone(..)
             | Self::NoBranch
-            | Self::Unused(_)
+            | Self::Unused(..)
             | Self::LeftOverCanary
             | Self::TombstoneWithoutImage => Verdict::Remove,
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::Keep;
 use crate::names::{BadName, Branch, GitRepository};
 
 /// Whose tags are judged, and how carefully.
@@ -17,10 +18,19 @@ pub struct Rules {
     pub branch: Option<Branch>,
     /// `source.registry.tag_prefix`; empty for none.
     pub tag_prefix: String,
+    /// The user's own rules.
+    pub keep: Keep,
     /// How long a tag stays after it was first seen dead.
     pub grace: Grace,
     /// How many tags one run may remove.
     pub max_delete: MaxDelete,
+}
+
+impl Rules {
+    /// Whether a tag has the form of a user's tag that goes with its branch.
+    pub fn is_of_a_branch(&self, tag: &str) -> bool {
+        self.keep.branch_tags.iter().any(|pattern| pattern.matches(&self.tag_prefix, tag))
+    }
 }
 
 /// How long a dead tag stays: a whole number and `s`, `m`, `h` or `d`.
@@ -44,6 +54,13 @@ impl Grace {
     /// When the grace of what is dead since then ends; `None` when that is beyond every calendar.
     pub(super) fn end(self, since: Timestamp) -> Option<Timestamp> {
         since.checked_add(self.0).ok()
+    }
+}
+
+impl Default for Grace {
+    /// A day: longer than the longest build.
+    fn default() -> Self {
+        Self(Duration::from_secs(24 * 3600))
     }
 }
 

@@ -16,6 +16,7 @@ fn rules() -> Rules {
         repository: repository(),
         branch: None,
         tag_prefix: String::new(),
+        keep: Keep::default(),
         grace: grace("0s"),
         max_delete: MaxDelete::Default,
     }
@@ -70,6 +71,7 @@ fn git(branches: &[(&str, u8)], reachable: &[u8]) -> GitFacts {
         others: BTreeSet::new(),
         tags: BTreeMap::new(),
         history: History::Complete,
+        lines: Lines::default(),
         reachable: reachable.iter().map(|&number| commit(number)).collect(),
     }
 }
@@ -125,8 +127,10 @@ fn every_form_of_tag_has_its_verdict_and_reason() {
         (&cache, foreign(9), Verdict::Keep, "branch master is there"),
         (&dead_cache, foreign(9), Verdict::Remove, "its branch is gone"),
         ("cache-00000000-gone", foreign(9), Verdict::Foreign, "of another git repository: 00000000"),
-        ("v1.2.0", foreign(2), Verdict::Foreign, "not a tag that git-image writes here"),
-        ("latest", foreign(2), Verdict::Foreign, "not a tag that git-image writes here"),
+        ("v1.2.0", foreign(2), Verdict::Foreign, "a release or an alias of one"),
+        ("1.2", foreign(2), Verdict::Foreign, "a release or an alias of one"),
+        ("latest", foreign(2), Verdict::Foreign, "a release or an alias of one"),
+        ("stable", foreign(2), Verdict::Foreign, "not a tag that git-image writes here"),
         ("-odd", foreign(2), Verdict::Foreign, "not a tag that git-image writes here"),
         ("_reaper", foreign(2), Verdict::Keep, "reserved for the reaper"),
         (&c2[..39], image(2), Verdict::Foreign, "not a tag that git-image writes here"),
@@ -140,6 +144,142 @@ fn every_form_of_tag_has_its_verdict_and_reason() {
     assert_eq!(judged(&c2, &[], image(2), &rules()), (Verdict::Remove, unused));
     let no_label = "the image has no commit in its label git-image.commit".to_owned();
     assert_eq!(judged(&c2, &[], no_commit(), &rules()), (Verdict::Unknown, no_label));
+}
+
+/// Rules with patterns of the user.
+fn patterns(protected: &[&str], branch_tags: &[&str]) -> Rules {
+    let protected = protected.iter().map(|&text| text.to_owned()).collect();
+    let branch_tags = branch_tags.iter().map(|text| text.parse().expect("a good pattern")).collect();
+    Rules { keep: Keep { last: None, protected, branch_tags }, ..rules() }
+}
+
+#[test]
+fn a_protected_tag_stays_and_says_by_which_pattern() {
+    let c2 = commit(2).to_string();
+    for (patterns_, tag, state, expected) in [
+        (&["prod*"][..], "prod-eu", foreign(2), (Verdict::Keep, "protected by \"prod*\"")),
+        (&["gone-*"], "gone-latest", image(2), (Verdict::Keep, "protected by \"gone-*\"")),
+        (&["a", "0202*"], &c2, image(2), (Verdict::Keep, "protected by \"0202*\"")),
+        (&["*"], "gone", TagState::Missing, (Verdict::Foreign, "not a tag that git-image writes here")),
+        (&["*"], "_reaper-x", foreign(2), (Verdict::Keep, "reserved for the reaper")),
+        (&["prod"], "prod-eu", foreign(2), (Verdict::Foreign, "not a tag that git-image writes here")),
+    ] {
+        let (verdict, reason) = judged(tag, &[], state, &patterns(patterns_, &[]));
+        assert_eq!((verdict, reason.as_str()), expected, "{tag} by {patterns_:?}");
+    }
+    // What is protected keeps the content tag of its image.
+    let prod = ("prod".to_owned(), foreign(2));
+    let (verdict, reason) = judged(&content(2), &[prod], image(2), &patterns(&["prod"], &[]));
+    assert_eq!((verdict, reason.as_str()), (Verdict::Keep, "tag prod stays on the same digest"));
+}
+
+#[test]
+fn a_users_tag_with_the_branch_in_it_goes_with_the_branch() {
+    let rules = patterns(&[], &["{branch}-debug", "pr.{branch}"]);
+    let feature = format!("{}-debug", tags::slug(&branch("feat/foo")));
+    let theirs = || TagState::Image { digest: digest(2), origin: Origin::Labels(Labels::default()) };
+    for (tag, state, expected) in [
+        ("master-debug", image(2), (Verdict::Keep, "branch master is there")),
+        ("pr.master", image(2), (Verdict::Keep, "branch master is there")),
+        (&feature, image(2), (Verdict::Keep, "branch feat/foo is there")),
+        ("gone-debug", image(1), (Verdict::Remove, "its branch is gone")),
+        ("pr.gone", image(1), (Verdict::Remove, "its branch is gone")),
+        ("gone-debug", theirs(), (Verdict::Foreign, "the image has no label git-image.repository")),
+        ("-debug", foreign(2), (Verdict::Foreign, "not a tag that git-image writes here")),
+        ("debug", foreign(2), (Verdict::Foreign, "not a tag that git-image writes here")),
+        ("pr.", foreign(2), (Verdict::Foreign, "not a tag that git-image writes here")),
+    ] {
+        let (verdict, reason) = judged(tag, &[], state, &rules);
+        assert_eq!((verdict, reason.as_str()), expected, "{tag}");
+    }
+    // A release never goes, whatever a pattern says.
+    let (verdict, _) = judged("1.2.0-debug", &[], image(2), &rules);
+    assert_eq!(verdict, Verdict::Foreign);
+    // Which image's it is, the content tag on its digest tells, whatever that is made of.
+    let web = ("web-".to_owned() + &content(7), image(3));
+    let (verdict, reason) = judged("web-gone-debug", &[web], image(3), &rules);
+    assert_eq!(
+        (verdict, reason.as_str()),
+        (Verdict::Foreign, "its inputs are tagged with another tag_prefix: \"web-\"")
+    );
+}
+
+#[test]
+fn a_pattern_of_a_branchs_tag_must_have_more_than_the_branch() {
+    for (text, why) in [
+        ("", "has no {branch}"),
+        ("debug", "has no {branch}"),
+        ("{branch}", "is every tag; write something before or behind {branch}"),
+        ("{branch}-latest", "has a form that only this resource writes"),
+        ("{branch}/x", "is no tag: tag \"b/x\" has '/' at position 1, which is not allowed there"),
+    ] {
+        let error = text.parse::<BranchTag>().expect_err("it is refused");
+        assert_eq!(error.to_string(), format!("pattern {text:?} {why}"));
+    }
+}
+
+/// git with lines: each branch and its commits, newest first. The higher a commit's number, the later it was made.
+fn git_with_lines(lines: &[(&str, &[u8])], tags: &[(&str, u8)]) -> GitFacts {
+    let branches: Vec<(&str, u8)> = lines.iter().map(|&(name, line)| (name, line[0])).collect();
+    let placed = |&number: &u8| Placed { commit: commit(number), time: number.into() };
+    let mut git = git(&branches, &(1..=9).collect::<Vec<_>>());
+    git.lines = Lines {
+        branches: lines.iter().map(|&(name, line)| (branch(name), line.iter().map(placed).collect())).collect(),
+        tags: tags.iter().map(|&(name, number)| (name.to_owned(), commit(number))).collect(),
+        others: BTreeSet::new(),
+    };
+    git
+}
+
+#[test]
+fn only_the_last_images_stay_when_that_is_wanted() {
+    let git = git_with_lines(&[("master", &[9, 7, 5, 3]), ("old", &[4, 2, 1])], &[("v1", 2)]);
+    let with = |count: usize, per: Per| {
+        let last = KeepLast { count: count.try_into().expect("not zero"), per };
+        Rules { keep: Keep { last: Some(last), ..Keep::default() }, ..rules() }
+    };
+    let reasons = |rules: &Rules| -> Vec<String> {
+        let tags = (1..=9).map(|number| (commit(number).to_string(), image(number)));
+        let plan = reap(&found(tags, git.clone()), rules, now()).expect("no refusal");
+        plan.judgements().iter().map(|judgement| judgement.reason.to_string()).collect()
+    };
+    let gone = |number: u8, what: &str| format!("commit {} is not among the {what}", commit(number).short());
+    let last = |number: u8| gone(number, "last 2 of a branch");
+    assert_eq!(
+        reasons(&with(2, Per::Branch)),
+        [
+            last(1),
+            "the image of git tag v1".to_owned(),
+            last(3),
+            "the newest image of branch old".to_owned(),
+            last(5),
+            last(6),
+            "one of the last 2 images of branch master".to_owned(),
+            last(8),
+            "the newest image of branch master".to_owned(),
+        ]
+    );
+    let last = |number: u8| gone(number, "last 3 of all branches");
+    assert_eq!(
+        reasons(&with(3, Per::Image)),
+        [
+            last(1),
+            "the image of git tag v1".to_owned(),
+            last(3),
+            "the newest image of branch old".to_owned(),
+            "one of the last 3 images of all branches".to_owned(),
+            last(6),
+            "one of the last 3 images of all branches".to_owned(),
+            last(8),
+            "the newest image of branch master".to_owned(),
+        ]
+    );
+    // A content tag goes with the last tag that needs it.
+    let rules = with(1, Per::Branch);
+    let tags = [(content(5), image(5)), (content(7), image(7)), ("master-latest".to_owned(), image(7))];
+    let plan = reap(&found(tags, git.clone()), &rules, now()).expect("no refusal");
+    let removed: Vec<&str> = plan.removals().map(|judgement| judgement.tag.as_str()).collect();
+    assert_eq!(removed, [content(5)]);
 }
 
 #[test]

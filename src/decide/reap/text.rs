@@ -5,7 +5,7 @@ use std::fmt;
 use sha2::{Digest as _, Sha256};
 
 use super::journal::{Before, Journal};
-use super::{GitFacts, Judgement, MaxDelete, Plan, Reason, Verdict};
+use super::{GitFacts, Gone, Judgement, MaxDelete, Plan, Reason, Verdict};
 use crate::names::Digest;
 
 /// A base image may have hundreds of tags; a few of them say enough.
@@ -91,6 +91,12 @@ impl fmt::Display for Reason {
         match self {
             Self::Reachable(commit) => write!(f, "commit {} is reachable", commit.short()),
             Self::BranchLives(branch) => write!(f, "branch {branch} is there"),
+            Self::NewestOf(branch) => write!(f, "the newest image of branch {branch}"),
+            Self::LastOf(branch, last) => write!(f, "one of the last {} images of branch {branch}", last.count),
+            Self::LastOfAll(last) => write!(f, "one of the last {} images of all branches", last.count),
+            Self::GitTag(tag) => write!(f, "the image of git tag {}", one_line(tag)),
+            Self::Protected(pattern) => write!(f, "protected by {pattern:?}"),
+            Self::Release => f.write_str("a release or an alias of one"),
             Self::SameDigest(tag) => write!(f, "tag {tag} stays on the same digest"),
             Self::Journal => f.write_str("the reaper's journal"),
             Self::Reserved => f.write_str("reserved for the reaper"),
@@ -102,13 +108,22 @@ impl fmt::Display for Reason {
             Self::Unreadable(why) => write!(f, "the image's labels cannot be read: {}", one_line(why)),
             Self::NoCommit => f.write_str("the image has no commit in its label git-image.commit"),
             Self::PrefixUnclear(prefix) => write!(f, "may belong to the image with tag_prefix {prefix:?}"),
-            Self::Unreachable(commit) => write!(f, "commit {} is unreachable", commit.short()),
+            Self::CommitGone(commit, gone) => write!(f, "commit {} {gone}", commit.short()),
             Self::NoBranch => f.write_str("its branch is gone"),
-            Self::Unused(commit) => {
-                write!(f, "commit {} is unreachable, and no tag that stays needs it", commit.short())
+            Self::Unused(commit, gone) => {
+                write!(f, "commit {} {gone}, and no tag that stays needs it", commit.short())
             }
             Self::LeftOverCanary => f.write_str("a probe of an earlier run"),
             Self::TombstoneWithoutImage => f.write_str("a tombstone of an earlier run, with no image to put back"),
+        }
+    }
+}
+
+impl fmt::Display for Gone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable => f.write_str("is unreachable"),
+            Self::BeyondLast(last) => write!(f, "is not among the {last}"),
         }
     }
 }
@@ -133,7 +148,7 @@ struct GitLine<'a>(&'a GitFacts);
 
 impl fmt::Display for GitLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let GitFacts { default_branch, branches, others, tags, history: _, reachable: _ } = self.0;
+        let GitFacts { default_branch, branches, others, tags, history: _, reachable: _, lines: _ } = self.0;
         let mut hash = Sha256::new();
         for (name, commit) in branches.iter().map(|(branch, commit)| (branch.full_ref(), commit)) {
             hash.update(format!("{commit} {name}\n"));

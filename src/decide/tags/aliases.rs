@@ -97,12 +97,24 @@ fn released(name: &str, variant: Option<&str>) -> Option<semver::Version> {
     (version.pre.is_empty() && version.build.is_empty()).then_some(version)
 }
 
+/// Whether a tag, without prefix, has the name of a release or of an alias of one.
+pub fn is_release_name(name: &str) -> bool {
+    let is_alias = |name: &str| {
+        let parts: Vec<&str> = name.split('.').collect();
+        // A longer number is a time or a build.
+        let is_number = |part: &&str| (1..=4).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
+        parts.len() <= 2 && parts.iter().all(is_number)
+    };
+    name == "latest" || name.parse::<Release>().is_ok() || is_alias(name.strip_prefix('v').unwrap_or(name))
+}
+
 /// Whether releases are made of a branch: one of these names it. `*` stands for any characters.
 pub fn is_release_branch(patterns: &[String], branch: &Branch) -> bool {
     patterns.iter().any(|pattern| matches(pattern, branch.as_str()))
 }
 
-fn matches(pattern: &str, name: &str) -> bool {
+/// Whether a pattern names this text; `*` stands for any characters.
+pub fn matches(pattern: &str, name: &str) -> bool {
     let Some((start, rest)) = pattern.split_once('*') else { return pattern == name };
     let Some(left) = name.strip_prefix(start) else { return false };
     // Each further piece as early as possible; the last one must be the end.

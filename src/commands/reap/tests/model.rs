@@ -9,7 +9,7 @@ use crate::clients::registry::{Deleted, Descriptor, Manifest};
 use crate::commands::reap::ReapError;
 use crate::commands::reap::outside::Outside;
 use crate::decide::reap::artifact::{self, Artifact, JournalNote, Kind};
-use crate::decide::reap::{GitFacts, History, Labels};
+use crate::decide::reap::{GitFacts, History, Labels, Lines, Question};
 use crate::names::{Branch, CommitId, Digest, Tag};
 
 /// What a registry makes of DELETE.
@@ -224,14 +224,16 @@ impl Outside for Model {
         .await
     }
 
-    async fn git(&self, commits: &BTreeSet<CommitId>, _known: Option<&GitFacts>) -> Result<GitFacts, ReapError> {
+    async fn git(&self, question: &Question, _known: Option<&GitFacts>) -> Result<GitFacts, ReapError> {
         self.request(|world| GitFacts {
             default_branch: Some("master".parse().expect("a good branch")),
             branches: world.branches.clone(),
             others: BTreeSet::new(),
             tags: BTreeMap::new(),
             history: History::Complete,
-            reachable: commits
+            lines: Lines::default(),
+            reachable: question
+                .commits
                 .iter()
                 .filter(|commit| world.branches.values().any(|tip| tip == *commit))
                 .copied()

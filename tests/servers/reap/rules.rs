@@ -1,0 +1,59 @@
+//! The user's own rules, with a real registry and a real history.
+
+use serde_json::{Value, json};
+
+use super::{after_a_branch, apply, lines, tag, tags};
+use crate::project::Project;
+use crate::support::git::file;
+
+/// The source with rules for the reaper.
+fn with(project: &Project, rules: Value) -> Value {
+    project.source_with(&[("/reap", rules)])
+}
+
+#[test]
+fn the_last_images_of_a_branch_stay_and_older_ones_go() {
+    let project = Project::new("reap-keep-last");
+    let mut versions = vec![project.put(&project.source, "master").succeeds()["version"].clone()];
+    for tool in 2..=4 {
+        project.git.commit("master", &[file("ci/image/tool.sh", &format!("echo tool {tool}\n"))]);
+        versions.push(project.put(&project.source, "master").succeeds()["version"].clone());
+    }
+    let commit = |version: &Value| version["ref"].as_str().expect("a version has texts").to_owned();
+    let content = |version: &Value| format!("inputs-{}", version["inputs"].as_str().expect("a version has texts"));
+    project.git.git(&["update-ref", "refs/tags/v1", &commit(&versions[0])]);
+    let ran = apply(&with(&project, json!({"keep_last": 2})));
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let mut gone = vec![commit(&versions[1]), content(&versions[1])];
+    gone.sort();
+    assert_eq!(tags(&ran.stdout, "REMOVE"), gone);
+    let reasons = lines(&ran.stdout, "KEEP");
+    for (version, reason) in [
+        (&versions[0], "the image of git tag v1"),
+        (&versions[2], "one of the last 2 images of branch master"),
+        (&versions[3], "the newest image of branch master"),
+    ] {
+        assert!(reasons.contains(&(commit(version).as_str(), reason)), "{}", ran.stdout);
+        assert!(project.tags().contains(&content(version)), "{}", ran.stdout);
+    }
+    for version in [&versions[0], &versions[2], &versions[3]] {
+        project.get(version, json!({})).1.succeeds();
+    }
+}
+
+#[test]
+fn protected_tags_stay_and_users_tags_go_with_their_branch() {
+    let (project, dead) = after_a_branch("reap-users-tags");
+    tag(&project, "feat-foo-d8e70cfd-latest", "feat-foo-d8e70cfd-debug");
+    tag(&project, "feat-foo-d8e70cfd-latest", "feat-bar-debug");
+    tag(&project, "master-latest", "master-debug");
+    let ran = apply(&with(&project, json!({"protected": ["feat-bar*"], "branch_tags": ["{branch}-debug"]})));
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(lines(&ran.stdout, "KEEP").contains(&("master-debug", "branch master is there")), "{}", ran.stdout);
+    assert!(lines(&ran.stdout, "KEEP").contains(&("feat-bar-debug", "protected by \"feat-bar*\"")), "{}", ran.stdout);
+    let removed = tags(&ran.stdout, "REMOVE");
+    assert!(removed.contains(&"feat-foo-d8e70cfd-debug"), "{}", ran.stdout);
+    // The content tag of what is protected stays.
+    assert_eq!(removed.len(), dead.len(), "{}", ran.stdout);
+    assert!(project.digest("feat-bar-debug").is_some());
+}

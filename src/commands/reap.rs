@@ -216,9 +216,9 @@ async fn plan_and_apply<O: Outside>(
     say.line(format_args!("reading the branches and the history of {}", rules.repository));
     let git = outside.git(&registry.question(rules), None).await?;
 
-    let found = Found { registry, git };
+    let mut found = Found { registry, git };
     let refused = |refusal| ReapError::Refused { repository: repository.clone(), refusal };
-    let plan = decide::reap(&found, rules, now).map_err(refused)?;
+    let plan = decide_by_labels(outside, repository, rules, now, &mut found, &mut images).await?;
     show(&plan, output)?;
 
     match mode {
@@ -230,6 +230,38 @@ async fn plan_and_apply<O: Outside>(
             apply::apply(&run, plan, found, images).await
         }
     }
+}
+
+/// How often more labels are read: those of images, and those of images below tombstones.
+const ROUNDS: usize = 3;
+
+/// Decides, and reads the labels that the decision asks for. What a digest says never changes, so it may be read after
+/// git.
+async fn decide_by_labels<O: Outside>(
+    outside: &O,
+    repository: &Repository,
+    rules: &Rules,
+    now: Timestamp,
+    found: &mut Found,
+    images: &mut Images,
+) -> Result<decide::Plan, ReapError> {
+    let decide = |found: &Found| {
+        let refused = |refusal| ReapError::Refused { repository: repository.clone(), refusal };
+        decide::reap(found, rules, now).map_err(refused)
+    };
+    let mut plan = decide(found)?;
+    for _ in 0..ROUNDS {
+        if plan.unread().is_empty() {
+            break;
+        }
+        read::labels(outside, plan.unread(), &mut found.registry, images).await?;
+        let question = found.registry.question(rules);
+        if !found.git.answers(&question) {
+            found.git = outside.git(&question, Some(&found.git)).await?;
+        }
+        plan = decide(found)?;
+    }
+    Ok(plan)
 }
 
 fn show(plan: &decide::Plan, output: &mut impl Write) -> Result<(), ReapError> {

@@ -38,7 +38,8 @@ pub fn reap(found: &Found, rules: &Rules, now: Timestamp) -> Result<Plan, Refusa
     let judge = Judge::new(found, rules);
     let mut reasons: BTreeMap<&str, Reason> =
         found.registry.tags.iter().map(|(tag, state)| (tag.as_str(), judge.reason(tag, state))).collect();
-    keep_content_of_kept_tags(&found.registry, &mut reasons);
+    let unread = unread(&found.registry, rules, &reasons);
+    keep_content_of_kept_tags(&found.registry, rules, &mut reasons);
 
     let mut staying: BTreeMap<Digest, Vec<&str>> = BTreeMap::new();
     for (&tag, _) in reasons.iter().filter(|(_, reason)| reason.verdict() != Verdict::Remove) {
@@ -67,6 +68,7 @@ pub fn reap(found: &Found, rules: &Rules, now: Timestamp) -> Result<Plan, Refusa
     });
     Ok(Plan {
         judgements: judgements.collect(),
+        unread,
         registry: found.registry.repository.clone(),
         repository: rules.repository.clone(),
         tag_prefix: rules.tag_prefix.clone(),
@@ -138,11 +140,25 @@ fn verdict(reason: &Reason, state: &TagState, rules: &Rules, is_over: bool) -> V
     }
 }
 
+/// The images of tags that only their labels can judge. A content tag needs none where a tag stays for good on its digest.
+fn unread(registry: &RegistryFacts, rules: &Rules, reasons: &BTreeMap<&str, Reason>) -> BTreeSet<Digest> {
+    let image = |tag: &str| registry.tags[tag].image().map(|(digest, _)| digest);
+    let stays = |reason: &Reason| *reason != Reason::Unread && reason.verdict() != Verdict::Remove;
+    let kept: BTreeSet<Digest> =
+        reasons.iter().filter(|(_, reason)| stays(reason)).filter_map(|(tag, _)| image(tag)).collect();
+    let unread = reasons.iter().filter(|(_, reason)| **reason == Reason::Unread);
+    let needed = unread.filter_map(|(tag, _)| {
+        let is_content = matches!(form(rules, tag), OurTag::Content(_));
+        image(tag).filter(|digest| !is_content || !kept.contains(digest))
+    });
+    needed.collect()
+}
+
 /// A content tag that is dead by itself stays while a tag that stays points to its digest.
 ///
 /// One pass is enough: a content tag never keeps another one that is dead by itself, or two of them would keep each
 /// other for ever.
-fn keep_content_of_kept_tags(registry: &RegistryFacts, reasons: &mut BTreeMap<&str, Reason>) {
+fn keep_content_of_kept_tags(registry: &RegistryFacts, rules: &Rules, reasons: &mut BTreeMap<&str, Reason>) {
     let mut kept: BTreeMap<Digest, &str> = BTreeMap::new();
     for (&tag, reason) in reasons.iter().filter(|(_, reason)| reason.verdict() != Verdict::Remove) {
         if let Some((digest, _)) = registry.tags[tag].image() {
@@ -155,7 +171,10 @@ fn keep_content_of_kept_tags(registry: &RegistryFacts, reasons: &mut BTreeMap<&s
     }
     for (tag, reason) in reasons.iter_mut() {
         let digest = registry.tags[*tag].image().map(|(digest, _)| digest);
-        if let (Reason::Unused(..), Some(keeper)) = (&*reason, digest.and_then(|digest| kept.get(&digest))) {
+        let keeper = digest.and_then(|digest| kept.get(&digest)).filter(|keeper| **keeper != *tag);
+        if let (Reason::Unused(..) | Reason::Unread, Some(keeper)) = (&*reason, keeper)
+            && matches!(form(rules, tag), OurTag::Content(_))
+        {
             *reason = Reason::SameDigest((*keeper).to_owned());
         }
     }
@@ -256,9 +275,10 @@ impl<'a> Judge<'a> {
                 living.unwrap_or_else(|| Reason::OtherRepository(hex::encode(repository)))
             }
             OurTag::Cache { .. } => living.unwrap_or(Reason::NoBranch),
-            OurTag::Commit(commit) => match self.owned(origin) {
-                Err(reason) => reason,
-                Ok(_) => self.commit(*commit).unwrap_or_else(|gone| Reason::CommitGone(*commit, gone)),
+            OurTag::Commit(commit) => match (self.owned(origin), self.commit(*commit)) {
+                (Ok(_) | Err(Reason::Unread), Ok(alive)) => alive,
+                (Err(reason), _) => reason,
+                (Ok(_), Err(gone)) => Reason::CommitGone(*commit, gone),
             },
             OurTag::Content(_) => match self.owned(origin) {
                 Err(reason) => reason,
@@ -268,9 +288,10 @@ impl<'a> Judge<'a> {
                 },
             },
             // A tag of another form is here by a pattern of the user.
-            OurTag::Latest { .. } | OurTag::Foreign => match self.owned(origin) {
-                Err(reason) => reason,
-                Ok(labels) => living.unwrap_or_else(|| self.reason_of_dead_branch(tag, digest, labels)),
+            OurTag::Latest { .. } | OurTag::Foreign => match (self.owned(origin), living) {
+                (Ok(_) | Err(Reason::Unread), Some(living)) => living,
+                (Err(reason), _) => reason,
+                (Ok(labels), None) => self.reason_of_dead_branch(tag, digest, labels),
             },
         }
     }
@@ -283,7 +304,7 @@ impl<'a> Judge<'a> {
     /// The labels of an image that is labelled with our git repository.
     fn owned<'o>(&self, origin: &'o Origin) -> Result<&'o Labels, Reason> {
         match origin {
-            Origin::NotRead => Err(Reason::Unreadable("they were not read".to_owned())),
+            Origin::NotRead => Err(Reason::Unread),
             Origin::Unreadable { why } => Err(Reason::Unreadable(why.clone())),
             Origin::Labels(labels) => match &labels.repository {
                 None => Err(Reason::NotLabelled),

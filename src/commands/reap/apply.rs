@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use super::ReapError;
 use super::canary::{self, Method};
 use super::outside::{self, Outside, WRITES, at_once};
 use super::read::{self, Images};
 use super::record::Record;
+use super::{ReapError, decide_by_labels};
 use crate::clients::registry::{Deleted, Manifest};
 use crate::decide::reap::artifact::{self, RunId};
 use crate::decide::reap::{self as decide, Found, Judgement, Order, Plan, Reason, Rules, TagState, Verdict};
@@ -225,8 +225,8 @@ impl<O: Outside> State<'_, O> {
 
     /// What the new plan does not remove is not removed. What it would remove besides has not been shown: next time.
     async fn decide_again(&mut self) -> Result<(), ReapError> {
-        self.plan = decide::reap(&self.found, self.run.rules, self.run.now)
-            .map_err(|refusal| ReapError::Refused { repository: self.run.repository.clone(), refusal })?;
+        let Run { outside, repository, rules, now, .. } = self.run;
+        self.plan = decide_by_labels(*outside, repository, rules, *now, &mut self.found, &mut self.images).await?;
         let removals = removals(&self.plan);
         self.planned.retain(|tag, target| {
             let stays = removals.get(tag) != Some(target);

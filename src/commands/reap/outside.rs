@@ -26,8 +26,13 @@ pub trait Outside {
     /// Every tag that the registry lists.
     async fn tags(&self) -> Result<Vec<String>, ReapError>;
 
-    /// What a tag points to; `None` for 404.
-    async fn resolve(&self, tag: &Tag) -> Result<Option<Digest>, ReapError>;
+    /// What a tag points to, with its size; `None` for 404.
+    async fn describe(&self, tag: &Tag) -> Result<Option<Descriptor>, ReapError>;
+
+    /// The digest that a tag points to; `None` for 404.
+    async fn resolve(&self, tag: &Tag) -> Result<Option<Digest>, ReapError> {
+        Ok(self.describe(tag).await?.map(|descriptor| descriptor.digest))
+    }
 
     /// A manifest; `None` for 404.
     async fn manifest(&self, digest: &Digest) -> Result<Option<Manifest>, ReapError>;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::de::DeserializeOwned;
 
 use super::ReapError;
-use super::outside::{self, Outside, READS, at_once};
+use super::outside::{Outside, READS, at_once};
 use crate::clients::registry::{Descriptor, Manifest};
 use crate::decide::reap::artifact::{self, JournalNote, Kind, Note};
 use crate::decide::reap::{self as decide, Before, Origin, RegistryFacts, Rules, TagState};
@@ -83,12 +83,12 @@ impl Images {
     }
 }
 
-/// Reads every tag, and the image behind every tag of our form. A tag of `known` that is still listed is taken to be
-/// what it was, and not asked for.
+/// Reads every tag, and what of it the reaper itself has written. A tag of `known` that is still listed is taken to be
+/// what it was, and not asked for. The labels of images are not read: see [`labels`].
 ///
 /// # Errors
 ///
-/// The list, or what a tag points to, cannot be read. Labels that cannot be read are no error: such a tag is kept.
+/// The list, or what a tag points to, cannot be read.
 pub async fn registry<O: Outside>(
     outside: &O,
     repository: &Repository,
@@ -97,12 +97,21 @@ pub async fn registry<O: Outside>(
     images: &mut Images,
 ) -> Result<RegistryFacts, ReapError> {
     let listed = outside.tags().await?;
-    let unknown = listed.iter().filter(|&text| !known.contains_key(text));
-    let resolved = outside::resolve(outside, unknown.filter_map(|text| text.parse().ok())).await?;
+    let unknown = listed.iter().filter(|&text| !known.contains_key(text)).filter_map(|text| text.parse::<Tag>().ok());
+    let described: BTreeMap<Tag, Option<Descriptor>> =
+        at_once(READS, unknown, async |tag| Ok((tag.clone(), outside.describe(&tag).await?))).await?;
 
-    let ours = |tag: &Tag| decide::form(rules, tag.as_str()) != OurTag::Foreign || rules.is_of_a_branch(tag.as_str());
-    let digests = resolved.iter().filter(|(tag, _)| ours(tag)).filter_map(|(_, digest)| *digest);
-    images.read(outside, digests.collect()).await?;
+    // What the reaper has written is told by its size; its journal may be anybody's writing.
+    let may_be_ours = |(tag, found): (&Tag, &Option<Descriptor>)| {
+        let found = found.as_ref()?;
+        let is_ours = match decide::form(rules, tag.as_str()) {
+            OurTag::Reaper => true,
+            OurTag::Foreign if !rules.is_of_a_branch(tag.as_str()) => false,
+            _ => found.size == artifact::MANIFEST_BYTES,
+        };
+        is_ours.then_some(found.digest)
+    };
+    images.read(outside, described.iter().filter_map(may_be_ours).collect()).await?;
     let below = images.0.values().filter_map(|image| match image {
         Known::Tombstone(_, note) => Some(note.tags.values().copied()),
         Known::Gone | Known::Image(..) | Known::Canary(..) | Known::Journal(..) => None,
@@ -115,14 +124,45 @@ pub async fn registry<O: Outside>(
             return (text, state.clone());
         }
         // What the grammar of tags does not allow cannot be asked for, and is not ours.
-        let state = match text.parse::<Tag>().ok().and_then(|tag| Some((resolved.get(&tag)?.as_ref().copied()?, tag))) {
-            Some((digest, tag)) if ours(&tag) => images.state(&tag, digest),
-            Some((digest, _)) => TagState::Image { digest, origin: Origin::NotRead },
-            None => TagState::Missing,
-        };
+        let found = text.parse::<Tag>().ok().and_then(|tag| Some((described.get(&tag)?.as_ref()?.digest, tag)));
+        let state = found.map_or(TagState::Missing, |(digest, tag)| images.state(&tag, digest));
         (text, state)
     });
     Ok(RegistryFacts { repository: repository.to_string(), tags: states.collect() })
+}
+
+/// Reads the labels of these images into what is known of the tags. Labels that cannot be read are no error: such a tag is
+/// kept.
+///
+/// # Errors
+///
+/// A manifest cannot be read.
+pub async fn labels<O: Outside>(
+    outside: &O,
+    digests: &BTreeSet<Digest>,
+    facts: &mut RegistryFacts,
+    images: &mut Images,
+) -> Result<(), ReapError> {
+    images.read(outside, digests.clone()).await?;
+    for (text, state) in &mut facts.tags {
+        let digest = match state {
+            TagState::Image { digest, origin: Origin::NotRead } if digests.contains(digest) => *digest,
+            TagState::Tombstone { digest, before: Some(Before::Image { digest: below, .. }), .. }
+                if digests.contains(below) =>
+            {
+                *digest
+            }
+            TagState::Image { .. }
+            | TagState::Tombstone { .. }
+            | TagState::Missing
+            | TagState::Canary { .. }
+            | TagState::Journal { .. } => continue,
+        };
+        if let Ok(tag) = text.parse() {
+            *state = images.state(&tag, digest);
+        }
+    }
+    Ok(())
 }
 
 async fn read_image<O: Outside>(outside: &O, digest: &Digest) -> Result<Known, ReapError> {

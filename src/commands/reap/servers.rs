@@ -55,7 +55,21 @@ impl Servers {
         let Refs { branches, tags, others, default_branch } = self.git.refs().await?;
         let others = others.into_iter().collect();
         let (history, reachable, lines) = (History::Complete, BTreeSet::new(), Lines::default());
-        Ok(GitFacts { default_branch, branches, others, tags, history, reachable, lines })
+        let asked = Question::default();
+        Ok(GitFacts { default_branch, branches, others, tags, history, reachable, lines, asked })
+    }
+
+    /// Which commits the refs reach, of which everything is here.
+    async fn reach(&self, mut facts: GitFacts, question: &Question) -> Result<GitFacts, ReapError> {
+        let GitFacts { branches, others, tags, .. } = &facts;
+        let tips: Vec<CommitId> = branches.values().chain(others).chain(tags.values()).copied().collect();
+        let commits: Vec<CommitId> = question.commits.iter().copied().collect();
+        facts.reachable = self.git.reachable(&commits, &tips).await?;
+        if let Some(last) = question.last {
+            facts.lines = self.lines(&facts, last, &tips).await?;
+        }
+        facts.asked = question.clone();
+        Ok(facts)
     }
 
     /// The last commits of each line that are reachable and in question.
@@ -101,8 +115,8 @@ impl Outside for Servers {
         Ok(self.registry.tags().await?)
     }
 
-    async fn resolve(&self, tag: &Tag) -> Result<Option<Digest>, ReapError> {
-        Ok(self.registry.resolve(tag).await?.map(|descriptor| descriptor.digest))
+    async fn describe(&self, tag: &Tag) -> Result<Option<Descriptor>, ReapError> {
+        Ok(self.registry.resolve(tag).await?)
     }
 
     async fn manifest(&self, digest: &Digest) -> Result<Option<Manifest>, ReapError> {
@@ -152,7 +166,11 @@ impl Outside for Servers {
     async fn git(&self, question: &Question, known: Option<&GitFacts>) -> Result<GitFacts, ReapError> {
         let mut facts = self.refs().await?;
         if let Some(known) = known.filter(|known| known.same_refs(&facts)) {
-            return Ok(known.clone());
+            if known.answers(question) {
+                return Ok(known.clone());
+            }
+            // The objects of these refs are here already.
+            return self.reach(known.clone(), question).await;
         }
         for _ in 0..ROUNDS {
             if facts.branches.is_empty() {
@@ -170,14 +188,7 @@ impl Outside for Servers {
             if self.git.is_shallow()? {
                 return Ok(GitFacts { history: History::Shallow, ..facts });
             }
-            let GitFacts { branches, others, tags, .. } = &facts;
-            let tips: Vec<CommitId> = branches.values().chain(others).chain(tags.values()).copied().collect();
-            let commits: Vec<CommitId> = question.commits.iter().copied().collect();
-            facts.reachable = self.git.reachable(&commits, &tips).await?;
-            if let Some(last) = question.last {
-                facts.lines = self.lines(&facts, last, &tips).await?;
-            }
-            return Ok(facts);
+            return self.reach(facts, question).await;
         }
         Err(ReapError::GitMoves { repository: self.git.repository().clone() })
     }

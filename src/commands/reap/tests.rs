@@ -201,6 +201,15 @@ fn without_apply_only_reads_are_sent() {
 }
 
 #[test]
+fn a_plan_costs_a_request_for_each_tag_and_two_for_each_image_of_which_a_tag_may_go() {
+    let model = Model::new(story(), Deletes::ByDigest, Trouble::None);
+    run(&model, Mode::Plan).expect("nobody killed it").expect("no error");
+    let tags = model.world.borrow().tags.len();
+    // Images 2, 3 and 4 have a dead tag. The list, and git.
+    assert_eq!(model.world.borrow().requests, tags + 2 * 3 + 2);
+}
+
+#[test]
 fn a_second_run_removes_nothing() {
     let model = Model::new(story(), Deletes::ByDigest, Trouble::None);
     run(&model, Mode::Apply).expect("nobody killed it").expect("no error");

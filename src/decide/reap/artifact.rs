@@ -26,6 +26,13 @@ pub const CANARY: &str = "application/vnd.git-image.canary.v1+json";
 /// The media type of a journal's config.
 pub const JOURNAL: &str = "application/vnd.git-image.journal.v1+json";
 
+/// The size of every manifest of ours, so that the head of an answer tells what may be one. An image that has this size
+/// by chance is read once more than it need be.
+pub const MANIFEST_BYTES: u64 = 777;
+
+/// The annotation that fills a manifest up to its size.
+const FILL: &str = "git-image.reaper";
+
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// What makes the artifacts of one run unlike those of any other: a random number.
@@ -139,6 +146,7 @@ fn artifact(config_type: &'static str, note: &impl Serialize) -> Artifact {
         artifact_type: &'a str,
         config: Descriptor,
         layers: [Descriptor; 0],
+        annotations: BTreeMap<&'a str, String>,
     }
     let config = serde_json::to_vec(note).expect("a note has only text keys, so it is always JSON");
     let descriptor = Descriptor {
@@ -148,9 +156,19 @@ fn artifact(config_type: &'static str, note: &impl Serialize) -> Artifact {
         platform: None,
         annotations: BTreeMap::new(),
     };
-    let body =
-        Body { schema_version: 2, media_type: MANIFEST, artifact_type: config_type, config: descriptor, layers: [] };
-    let bytes = serde_json::to_vec(&body).expect("a manifest has only text keys, so it is always JSON");
+    let manifest = |fill: usize| {
+        let body = Body {
+            schema_version: 2,
+            media_type: MANIFEST,
+            artifact_type: config_type,
+            config: descriptor.clone(),
+            layers: [],
+            annotations: [(FILL, "-".repeat(fill))].into(),
+        };
+        serde_json::to_vec(&body).expect("a manifest has only text keys, so it is always JSON")
+    };
+    let missing = MANIFEST_BYTES.saturating_sub(manifest(0).len() as u64);
+    let bytes = manifest(usize::try_from(missing).expect("it is small"));
     Artifact {
         config_type,
         config: config.into(),
@@ -173,11 +191,13 @@ mod tests {
         assert_eq!(config.digest, Digest::of(&first.config));
         let note: Note = serde_json::from_slice(&first.config).expect("a note");
         assert_eq!((note.repository.as_str(), note.tags), ("git.example/acme/app", tags.clone()));
+        assert_eq!(first.manifest.bytes.len() as u64, MANIFEST_BYTES);
         let others = [
             tombstone(url.repository(), &run, 2, tags.clone()),
             tombstone(url.repository(), &RunId::new([8; 8]), 1, tags),
             canary(url.repository(), &run, 1),
         ];
+        assert!(others.iter().all(|other| other.manifest.bytes.len() as u64 == MANIFEST_BYTES));
         assert!(others.iter().all(|other| other.manifest.digest != first.manifest.digest));
         assert!(matches!(kind(&others[2].manifest), Kind::Canary(_)));
     }

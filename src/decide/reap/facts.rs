@@ -85,7 +85,7 @@ pub enum Before {
 /// What an image says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// Its labels were not read: no tag of our form points to it.
+    /// Its labels were not read: no tag that depends on them points to it.
     NotRead,
     /// Its labels cannot be read.
     Unreadable {
@@ -138,6 +138,8 @@ pub struct GitFacts {
     pub reachable: BTreeSet<CommitId>,
     /// Where they lie, when only the last are kept.
     pub lines: Lines,
+    /// What was asked.
+    pub asked: Question,
 }
 
 /// What git is asked.
@@ -179,9 +181,14 @@ pub enum History {
 }
 
 impl GitFacts {
+    /// Whether this says all that is asked for.
+    pub fn answers(&self, question: &Question) -> bool {
+        self.asked.last == question.last && question.commits.is_subset(&self.asked.commits)
+    }
+
     /// Whether branches, git tags and the default branch are the same, so that nothing has to be decided anew.
     pub fn same_refs(&self, other: &GitFacts) -> bool {
-        let Self { default_branch, branches, others, tags, history: _, reachable: _, lines: _ } = self;
+        let Self { default_branch, branches, others, tags, history: _, reachable: _, lines: _, asked: _ } = self;
         (default_branch, branches, others, tags) == (&other.default_branch, &other.branches, &other.others, &other.tags)
     }
 }

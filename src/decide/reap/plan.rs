@@ -1,6 +1,6 @@
 //! What happens to every tag, and why.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -60,6 +60,8 @@ pub enum Reason {
     OtherPrefix(String),
     /// Listed, and 404.
     Dangling,
+    /// The labels were not read: nothing depends on them yet, or the tag came while others were removed.
+    Unread,
     /// The labels cannot be read.
     Unreadable(String),
     /// A content tag whose image does not name a commit.
@@ -104,7 +106,9 @@ impl Reason {
             Self::NotOurForm | Self::Release | Self::NotLabelled | Self::OtherRepository(_) | Self::OtherPrefix(_) => {
                 Verdict::Foreign
             }
-            Self::Dangling | Self::Unreadable(_) | Self::NoCommit | Self::PrefixUnclear(_) => Verdict::Unknown,
+            Self::Dangling | Self::Unread | Self::Unreadable(_) | Self::NoCommit | Self::PrefixUnclear(_) => {
+                Verdict::Unknown
+            }
             Self::CommitGone(..)
             | Self::NoBranch
             | Self::Unused(..)
@@ -163,6 +167,7 @@ pub struct Plan {
     pub(super) before: Before,
     pub(super) now: Timestamp,
     pub(super) max_delete: MaxDelete,
+    pub(super) unread: BTreeSet<Digest>,
     pub(super) judgements: Vec<Judgement>,
 }
 
@@ -170,6 +175,12 @@ impl Plan {
     /// Every tag, sorted by name.
     pub fn judgements(&self) -> &[Judgement] {
         &self.judgements
+    }
+
+    /// The images whose labels must be read before the plan is worth anything. What is alive by its name, or on the digest
+    /// of a tag that is, needs none: so reading a registry costs little more than a request for each tag.
+    pub fn unread(&self) -> &BTreeSet<Digest> {
+        &self.unread
     }
 
     /// The tags that are removed, sorted by name.

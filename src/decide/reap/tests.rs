@@ -72,6 +72,7 @@ fn git(branches: &[(&str, u8)], reachable: &[u8]) -> GitFacts {
         tags: BTreeMap::new(),
         history: History::Complete,
         lines: Lines::default(),
+        asked: Question::default(),
         reachable: reachable.iter().map(|&number| commit(number)).collect(),
     }
 }

@@ -13,7 +13,8 @@ const SIBLINGS_SHOWN: usize = 3;
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { registry, repository, tag_prefix, git, grace, before, now: _, max_delete, judgements } = self;
+        let Self { registry, repository, tag_prefix, git, grace, before, now: _, max_delete, unread: _, judgements } =
+            self;
         let prefix = if tag_prefix.is_empty() { String::new() } else { format!(", tag_prefix {tag_prefix:?}") };
         writeln!(f, "registry {registry}: {}{prefix}", count(judgements.len(), "tag", "tags"))?;
         writeln!(f, "git      {repository}: {}", GitLine(git))?;
@@ -106,6 +107,7 @@ impl fmt::Display for Reason {
             Self::OtherPrefix(prefix) => write!(f, "its inputs are tagged with another tag_prefix: {prefix:?}"),
             Self::Dangling => f.write_str("listed, but the registry has no manifest for it"),
             Self::Unreadable(why) => write!(f, "the image's labels cannot be read: {}", one_line(why)),
+            Self::Unread => f.write_str("its labels were not read"),
             Self::NoCommit => f.write_str("the image has no commit in its label git-image.commit"),
             Self::PrefixUnclear(prefix) => write!(f, "may belong to the image with tag_prefix {prefix:?}"),
             Self::CommitGone(commit, gone) => write!(f, "commit {} {gone}", commit.short()),
@@ -148,7 +150,7 @@ struct GitLine<'a>(&'a GitFacts);
 
 impl fmt::Display for GitLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let GitFacts { default_branch, branches, others, tags, history: _, reachable: _, lines: _ } = self.0;
+        let GitFacts { default_branch, branches, others, tags, history: _, reachable: _, lines: _, asked: _ } = self.0;
         let mut hash = Sha256::new();
         for (name, commit) in branches.iter().map(|(branch, commit)| (branch.full_ref(), commit)) {
             hash.update(format!("{commit} {name}\n"));

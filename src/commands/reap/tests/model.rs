@@ -169,8 +169,14 @@ impl Outside for Model {
         .await
     }
 
-    async fn resolve(&self, tag: &Tag) -> Result<Option<Digest>, ReapError> {
-        self.request(|world| world.resolve(tag.as_str())).await
+    async fn describe(&self, tag: &Tag) -> Result<Option<Descriptor>, ReapError> {
+        let describe = |world: &mut World| {
+            let digest = world.resolve(tag.as_str())?;
+            let Manifest { media_type, bytes, .. } = &world.manifests[&digest];
+            let (media_type, size) = (media_type.clone(), bytes.len() as u64);
+            Some(Descriptor { media_type, digest, size, platform: None, annotations: BTreeMap::new() })
+        };
+        self.request(describe).await
     }
 
     async fn manifest(&self, digest: &Digest) -> Result<Option<Manifest>, ReapError> {
@@ -232,6 +238,7 @@ impl Outside for Model {
             tags: BTreeMap::new(),
             history: History::Complete,
             lines: Lines::default(),
+            asked: question.clone(),
             reachable: question
                 .commits
                 .iter()

@@ -1,6 +1,8 @@
 //! The images that an image is built on, when they are followed: the third key of a version, and which build of a
 //! version is the newest.
 
+mod newest;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +12,8 @@ use crate::concourse::Version;
 use crate::decide::inputs::{NamedContext, Recipe};
 use crate::dockerfile::{self, Taken, Unclear};
 use crate::names::{BadName, BasesId, Digest, ImageReference};
+
+pub use newest::{Build, Newest, Next, Reading};
 
 /// The images that a build takes, by the name of the context that holds the engine to one digest of each.
 pub type Wanted = BTreeMap<String, ImageReference>;
@@ -152,48 +156,6 @@ pub fn announce(versions: &[Version], given: Option<&Version>, bases: &BTreeMap<
     announced
 }
 
-/// The builds of one version, of which the tag of its commit points to the newest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Builds {
-    /// Ours.
-    pub ours: (BasesId, Digest),
-    /// The one that the tag points to; its bases when it was built on some that were followed. `None`: there is none of
-    /// this version.
-    pub there: Option<(Option<BasesId>, Digest)>,
-    /// The bases of this moment; `None`: they cannot be told.
-    pub now: Option<BasesId>,
-    /// The build on these, if there is one.
-    pub built_on_now: Option<Digest>,
-    /// What was so when our put began.
-    pub began: Began,
-}
-
-/// Where a put stood when it began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Began {
-    /// Its bases were those of that moment, and the tag has not moved since.
-    Newest,
-    /// Its bases were old already, or another put has moved the tag since.
-    Behind,
-}
-
-/// Which build is the newest: where the tag of the commit belongs.
-///
-/// Digests have no order, so the present decides: a build on the bases of this moment. Where there is none, because
-/// they moved while it was built, the later of two puts wins, or a base that moves faster than builds end would keep
-/// the tag where it is for ever.
-pub fn newest(builds: &Builds) -> Digest {
-    let Builds { ours: (bases, digest), there, now, built_on_now, began } = *builds;
-    if now == Some(bases) {
-        return digest;
-    }
-    match (built_on_now, there) {
-        (Some(newest), _) => newest,
-        (None, Some((Some(theirs), there))) if theirs != bases && began == Began::Behind => there,
-        (None, _) => digest,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -297,33 +259,6 @@ mod tests {
             ("nothing", vec![], Some(one), &now, vec![]),
         ] {
             assert_eq!(announce(&versions, given.as_ref(), bases), expected, "{name}");
-        }
-    }
-
-    #[test]
-    fn the_tag_of_a_commit_belongs_to_the_build_on_the_newest_bases() {
-        let builds = |there, now, built_on_now: Option<u8>, began| Builds {
-            ours: (id(1), digest(1)),
-            there,
-            now,
-            built_on_now: built_on_now.map(digest),
-            began,
-        };
-        let other = Some((Some(id(2)), digest(2)));
-        let unfollowed = Some((None, digest(2)));
-        for (name, there, now, built, began, expected) in [
-            ("the first", None, Some(1), None, Began::Newest, 1),
-            ("ours are those of now", other, Some(1), Some(1), Began::Behind, 1),
-            ("an old put that ends late", other, Some(2), Some(2), Began::Newest, 2),
-            ("the newest was built, and its put died before the tag", None, Some(3), Some(3), Began::Newest, 3),
-            ("they moved while it was built", other, Some(3), None, Began::Newest, 1),
-            ("they moved, and another put was quicker", other, Some(3), None, Began::Behind, 2),
-            ("no registry tells", other, None, None, Began::Behind, 2),
-            ("no registry tells, and nobody else put", other, None, None, Began::Newest, 1),
-            ("the other was built before bases were followed", unfollowed, Some(3), None, Began::Behind, 1),
-            ("the same bases, built again", Some((Some(id(1)), digest(2))), None, None, Began::Behind, 1),
-        ] {
-            assert_eq!(newest(&builds(there, now.map(id), built, began)), digest(expected), "{name}");
         }
     }
 }

@@ -1,28 +1,29 @@
 //! Sets the tags of an image, in the order that keeps `$BRANCH-latest` right whoever else puts at the same time.
 
+mod builds;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use futures_util::future::try_join_all;
 
 use crate::clients::git::{Depth, Want};
-use crate::clients::registry::{At, Choice, Image};
+use crate::clients::registry::{At, Image};
 use crate::commands::error::VersionOrigin;
 use crate::commands::facts::labels;
 use crate::commands::history::{FIRST_DEPTH, History};
 use crate::commands::put::subject::{Described, Remote};
-use crate::commands::put::{Put, artifact_path, followed};
+use crate::commands::put::{Put, artifact_path};
 use crate::commands::{StepError, image};
 use crate::concourse::Version;
-use crate::decide::bases::{Began, Builds, newest};
 use crate::decide::tags::{
     Alias, Ask, Latest, LineReading, NotOnBranch, Outcome, ROUNDS, Release, TagValues, Told, aliases, commit_tag,
     content_tag, is_release_branch, latest_tag, user_tag, version_name,
 };
 use crate::decide::versions::{Since, versions_since};
 use crate::error::Error;
-use crate::names::{BasesId, Digest, ImagePlatform, InputsId, Tag};
-use crate::request::{Aliases, PutParams};
+use crate::names::{Digest, Tag};
+use crate::request::{Aliases, Follow, PutParams};
 
 /// How often a content tag that somebody removes is set again before it is given up.
 const RESTORES: usize = 3;
@@ -170,7 +171,7 @@ impl Tags {
     /// Sets what does not point to the image already, the branch's tag last; answers the tags that point to it now.
     pub async fn write(&self, put: &Put<'_>, image: &Image, read: Read) -> Result<Vec<Tag>, Error> {
         let mut ours = vec![put.content.clone()];
-        let (mut written, newest) = self.settle_commit(put, image, read).await?;
+        let (mut written, newest) = self.point_commit(put, image, read).await?;
         let is_newest = newest == image.manifest.digest;
         if is_newest {
             ours.push(self.commit.clone());
@@ -193,82 +194,6 @@ impl Tags {
             self.keep_content(put, image).await?;
         }
         Ok(ours)
-    }
-
-    /// Points the tag of the commit to the newest build of the version; whether it was written, and which build that is.
-    ///
-    /// Without bases that are followed a version has one build, ours. Otherwise it is decided again after it was
-    /// written, until two decisions agree, as for the branch's tag: the content tag of a build is there before its put
-    /// comes here, so whoever writes last sees all others.
-    async fn settle_commit(&self, put: &Put<'_>, ours: &Image, read: Read) -> Result<(bool, Digest), Error> {
-        let digest = ours.manifest.digest;
-        let first = self.before.get(&self.commit).copied().flatten();
-        let Some((followed, bases)) = put.followed.as_ref().zip(put.version.bases) else {
-            return Ok((self.set(put, &self.commit, ours, first, Owner::Checked).await?, digest));
-        };
-        let mut fresh = match read {
-            Read::JustNow => Some((first, followed.at_first)),
-            Read::BeforeABuild => None,
-        };
-        let mut decided = None;
-        for _ in 0..ROUNDS {
-            let (there, now) = match fresh.take() {
-                Some(read) => read,
-                None => (put.registry.resolve(&self.commit).await?.map(|found| found.digest), followed::now(put).await),
-            };
-            let has_moved = there != first && there != Some(digest);
-            let began = match followed.at_first == Some(bases) && !has_moved {
-                true => Began::Newest,
-                false => Began::Behind,
-            };
-            let newest = newest(&Builds {
-                ours: (bases, digest),
-                there: self.build_there(put, ours, there).await?,
-                now,
-                built_on_now: match now {
-                    Some(now) if now != bases => self.built_on(put, now).await?,
-                    Some(_) | None => None,
-                },
-                began,
-            });
-            if there == Some(newest) && decided.is_none_or(|decided| decided == newest) {
-                if newest != digest {
-                    put.say.line(format_args!("tag: {} left: it has a build on newer base images", self.commit));
-                } else if decided.is_none() {
-                    put.say.line(format_args!("tag: {} is there already", self.commit));
-                }
-                return Ok((decided.is_some(), newest));
-            }
-            if there != Some(newest) {
-                self.point(put, &self.commit, ours, (put.version.inputs, newest), there).await?;
-            }
-            decided = Some(newest);
-        }
-        let (repository, tag) = (put.registry.repository().clone(), self.commit.clone());
-        Err(StepError::Unsettled { repository, tag, rounds: ROUNDS }.into())
-    }
-
-    /// The build of our version to which the tag of the commit points; none when it is an image of another version.
-    async fn build_there(
-        &self,
-        put: &Put<'_>,
-        ours: &Image,
-        there: Option<Digest>,
-    ) -> Result<Option<(Option<BasesId>, Digest)>, Error> {
-        let Some(digest) = there else { return Ok(None) };
-        if digest == ours.manifest.digest {
-            return Ok(Some((put.version.bases, digest)));
-        }
-        let image = image::of_inputs(put.registry, &self.commit, put.version.inputs, None).await?;
-        let bases = |image: &Image| image.label(labels::BASES).and_then(|bases| bases.parse().ok());
-        Ok(image.filter(|image| image.manifest.digest == digest).map(|image| (bases(&image), digest)))
-    }
-
-    /// The build of our version on these bases.
-    async fn built_on(&self, put: &Put<'_>, bases: BasesId) -> Result<Option<Digest>, Error> {
-        let Version { inputs, .. } = put.version;
-        let tag = content_tag(&put.recipe.tag_prefix, inputs, Some(bases));
-        Ok(image::of_inputs(put.registry, &tag, inputs, Some(bases)).await?.map(|image| image.manifest.digest))
     }
 
     /// Moves the aliases of a release that have no newer one; which those are, and whether one was written.
@@ -402,8 +327,8 @@ impl Tags {
                 Ask::Done(Outcome::ContentGone) if restored < RESTORES => {
                     self.keep_content(put, image).await?;
                     // By this one the rule tells a build, where bases are followed.
-                    if put.followed.is_some() && put.registry.resolve(&self.commit).await?.is_none() {
-                        put.registry.put_manifest(At::Tag(&self.commit), &image.manifest).await?;
+                    if put.registry.resolve(self.shown_by(put)).await?.is_none() {
+                        put.registry.put_manifest(At::Tag(self.shown_by(put)), &image.manifest).await?;
                     }
                     restored += 1;
                     rule = Latest::new(put.version);
@@ -450,9 +375,9 @@ impl Tags {
         let mut by_tag: BTreeMap<Tag, Option<Digest>> = BTreeMap::new();
         let mut built = BTreeMap::new();
         for version in wanted {
-            let tag = match put.followed {
-                Some(_) => commit_tag(prefix, version.commit),
-                None => content_tag(prefix, version.inputs, None),
+            let tag = match put.recipe.follow {
+                Follow::GitAndBases => commit_tag(prefix, version.commit),
+                Follow::Git => content_tag(prefix, version.inputs, None),
             };
             let digest = match (
                 known.filter(|_| version.inputs == put.version.inputs && &tag == self.shown_by(put)),
@@ -475,30 +400,10 @@ impl Tags {
 
     /// The tag that shows that our version is built.
     fn shown_by<'a>(&'a self, put: &'a Put<'_>) -> &'a Tag {
-        if put.followed.is_some() { &self.commit } else { &put.content }
-    }
-
-    /// Points a tag to an image of these inputs: ours, or one whose own put did not come to the tag.
-    async fn point(
-        &self,
-        put: &Put<'_>,
-        tag: &Tag,
-        ours: &Image,
-        (inputs, digest): (InputsId, Digest),
-        before: Option<Digest>,
-    ) -> Result<(), Error> {
-        if digest == ours.manifest.digest {
-            self.set(put, tag, ours, before, Owner::Checked).await?;
-        } else if let Some(other) = self.image_of(put, inputs, digest).await? {
-            self.set(put, tag, &other, before, Owner::Checked).await?;
+        match put.recipe.follow {
+            Follow::GitAndBases => &self.commit,
+            Follow::Git => &put.content,
         }
-        Ok(())
-    }
-
-    /// The image of a digest, when it is labelled with these inputs.
-    async fn image_of(&self, put: &Put<'_>, inputs: InputsId, digest: Digest) -> Result<Option<Image>, Error> {
-        let image = put.registry.image(At::Digest(&digest), Choice::Rather(&ImagePlatform::default())).await?;
-        Ok(image.filter(|image| image.label(labels::INPUTS) == Some(&inputs.to_string())))
     }
 
     fn finish_latest(

@@ -478,3 +478,64 @@ fn the_reaper_keeps_the_builds_of_living_commits_and_removes_those_of_dead_ones(
     ran.succeeds();
     assert!(ran.stderr.contains("nothing to build"), "{}", ran.stderr);
 }
+
+#[test]
+fn another_branch_uses_what_is_built_on_the_same_bases() {
+    let (project, _) = on_a_base("follow-branches");
+    let version = put(&project, "master").succeeds()["version"].clone();
+    project.git.set("feat", "master");
+    let source = project.source_with(&[("/git/branch", json!("feat"))]);
+    let artifacts = project.checkout("feat", Some(1));
+    let ran = Program::put(&artifacts).run(&json!({"source": source, "params": {"source": "repo"}}));
+    assert_eq!(ran.succeeds()["version"], version);
+    assert!(ran.stderr.contains("nothing to build"), "{}", ran.stderr);
+    assert_eq!(project.digest("feat-latest"), project.digest("master-latest"));
+}
+
+#[test]
+fn rebuild_moves_the_tags_to_the_new_build_on_the_same_bases() {
+    let (project, _) = on_a_base("follow-rebuild");
+    let version = put(&project, "master").succeeds()["version"].clone();
+    let (content, before) = (content_besides(&project, &[]), pointed(&project));
+    let params = json!({"source": "repo", "rebuild": true, "labels": {"by": "repair"}});
+    let artifacts = project.checkout("master", Some(1));
+    let ran = Program::put(&artifacts).run(&json!({"source": project.source, "params": params}));
+    assert_eq!(ran.succeeds()["version"], version);
+    let after = project.digest(&content);
+    assert_eq!(pointed(&project), [after.clone(), after]);
+    assert_ne!(pointed(&project), before);
+}
+
+#[test]
+fn an_image_that_git_does_not_describe_has_bases_when_it_is_built() {
+    let (mut project, base_name) = on_a_base("follow-beyond");
+    project.source["only_built"] = json!(true);
+    put(&project, "master").succeeds();
+    let older = project.git.id("master");
+    project.git.commit("master", &[file("ci/image/word", "2\n")]);
+    let newer = put(&project, "master").succeeds()["version"].clone();
+    let latest = project.digest("master-latest");
+
+    // A context of a task is built on what its own Dockerfile names.
+    let artifacts = project.checkout("master", Some(1));
+    std::fs::create_dir(artifacts.join("made")).expect("the directory is ours");
+    let dockerfile = format!("FROM {}:1\n", servers().registry().repository(base_name));
+    std::fs::write(artifacts.join("made/Dockerfile"), dockerfile).expect("the directory is ours");
+    let request = |params: Value| json!({"source": project.source, "params": params});
+    let ran = Program::put(&artifacts).run(&request(json!({"source": "repo", "context": "made"})));
+    let made = ran.succeeds()["version"].clone();
+    assert_eq!((&made["ref"], &made["bases"]), (&newer["ref"], &newer["bases"]));
+    assert_eq!(only(&project.check(Some(&made))), made);
+    assert_eq!(built_on(&project, &made), "one");
+
+    // A finished image is built on nothing; that of an older commit does not take the branch's tag.
+    put(&project, "master").succeeds();
+    assert_eq!(project.digest("master-latest"), latest);
+    project.git.set("old", &older);
+    let artifacts = project.checkout("old", Some(1));
+    image::layout(&artifacts.join("made"), &[], json!({}));
+    let ran = Program::put(&artifacts).run(&request(json!({"source": "repo", "image": "made"})));
+    let finished = ran.succeeds()["version"].clone();
+    assert_eq!((&finished["ref"], &finished["bases"]), (&json!(older), &Value::Null));
+    assert_eq!(project.digest("master-latest"), latest, "{}", ran.stderr);
+}

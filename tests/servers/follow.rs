@@ -342,6 +342,34 @@ fn a_base_in_the_place_of_another_is_followed_as_the_context_says() {
 }
 
 #[test]
+fn an_index_is_followed_as_a_whole() {
+    let registry = servers().registry();
+    let (project, base_name) = on_a_base("follow-index");
+    // The image for amd64 stays, whatever else the index has.
+    let image = registry.image_manifest(base_name, "1").to_string();
+    let index = |more: &str| {
+        let entry = |architecture: &str| {
+            json!({
+                "mediaType": image::OCI_MANIFEST, "digest": registry.digest(base_name, "1"), "size": image.len(),
+                "platform": {"os": "linux", "architecture": architecture},
+            })
+        };
+        let index =
+            json!({"schemaVersion": 2, "mediaType": image::OCI_INDEX, "manifests": [entry("amd64"), entry(more)]});
+        registry.put_manifest(base_name, "2", image::OCI_INDEX, index.to_string().as_bytes())
+    };
+    let one = index("arm64");
+    commit(&project, &format!("FROM {}:2\nCOPY word /\n", registry.repository(base_name)), "1\n");
+    let first = only(&project.check(None));
+    // Without an artifact, as a put with `inputs: []`.
+    let ran = Program::put(&project.directory()).run(&json!({"source": project.source}));
+    assert_eq!(ran.succeeds()["version"], first);
+    assert!(ran.stderr.contains(&format!("\nbase: {}:2@{one}\n", registry.repository(base_name))), "{}", ran.stderr);
+    index("s390x");
+    moved(&project.check(Some(&first)), &first);
+}
+
+#[test]
 fn a_base_behind_an_account_is_followed_with_it() {
     let account = Account { username: "base", password: "base-password" };
     let registry = Registry::start(registry::Options { access: Access::Token(account), ..Default::default() });

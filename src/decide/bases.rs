@@ -26,7 +26,8 @@ pub type Wanted = BTreeMap<String, ImageReference>;
 pub fn wanted(recipe: &Recipe, text: &[u8], args: &BTreeMap<String, String>) -> Result<Wanted, Unclear> {
     let is_context = |stage: &str| recipe.contexts.contains_key(stage);
     let mut wanted = Wanted::new();
-    for Taken { name, line } in dockerfile::images(text, args, recipe.target.as_deref(), is_context)? {
+    for Taken { name, line } in dockerfile::images(text, args, recipe.target.as_deref(), &recipe.platforms, is_context)?
+    {
         let unclear = |why: String| Unclear { line: Some(line), why };
         let read = |text: &str| text.parse::<ImageReference>().map_err(|error: BadName| unclear(error.to_string()));
         let reference = match context(recipe, &name) {

@@ -1,7 +1,7 @@
 //! Which images a build takes from registries. A missing one would be a base that nobody follows, so what is not
 //! certain is an error.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use parse_dockerfile::{AddInstruction, Command, CopyInstruction, Flag, Instruction, RunInstruction};
 
@@ -33,8 +33,8 @@ impl From<Whole> for Unclear {
     }
 }
 
-/// What the target, or the last stage, and the stages that it needs take from elsewhere, in the order of the lines:
-/// `FROM`, and `--from` of `COPY` and `RUN --mount`. A stage that `is_context` says to be a named context is one of
+/// What the target, or the last stage, and the stages that it needs take from elsewhere on any of the platforms, in the
+/// order of the lines: `FROM`, and `--from` of `COPY` and `RUN --mount`. A stage that `is_context` says to be a named context is one of
 /// them, and nothing of its own counts. `scratch` is none.
 ///
 /// Images that an ONBUILD of a base takes are not seen, and the frontend's own image is none of them.
@@ -46,17 +46,25 @@ pub fn images(
     text: &[u8],
     args: &BTreeMap<String, String>,
     target: Option<&str>,
+    platforms: &BTreeSet<String>,
     is_context: impl Fn(&str) -> bool,
 ) -> Result<Vec<Taken>, Unclear> {
     let Parsed { text, escape, dockerfile } = parse(text, args)?;
     if let Some(frontend) = unknowing_frontend(&dockerfile, args) {
         return unclear(None, format!("the frontend {frontend:?} is not known to take a base image by its digest"));
     }
-    let mut reader = Reader { text, escape, scopes: Scopes::new(args), stages: Vec::new() };
-    for instruction in &dockerfile.instructions {
-        reader.instruction(instruction)?;
+    let mut all: Vec<Taken> = Vec::new();
+    for platform in platforms {
+        let scopes = Scopes::for_platform(args, platform);
+        let mut reader = Reader { text, escape, scopes, stages: Vec::new() };
+        for instruction in &dockerfile.instructions {
+            reader.instruction(instruction)?;
+        }
+        let taken = needed(&reader.stages, target, &is_context)?;
+        all.extend(taken.into_iter().filter(|one| !all.contains(one)).collect::<Vec<_>>());
     }
-    needed(&reader.stages, target, is_context)
+    all.sort_by_key(|taken| taken.line);
+    Ok(all)
 }
 
 fn unclear<T>(line: Option<usize>, why: impl Into<String>) -> Result<T, Unclear> {
@@ -227,7 +235,6 @@ fn needed(stages: &[Stage], target: Option<&str>, is_context: impl Fn(&str) -> b
             }
         }
     }
-    taken.sort_by_key(|taken| taken.line);
     Ok(taken)
 }
 
@@ -237,7 +244,8 @@ mod tests {
 
     fn read(text: &str, target: Option<&str>) -> Result<Vec<(String, usize)>, Unclear> {
         let args = BTreeMap::from([("TAG".to_owned(), "12".to_owned())]);
-        let taken = images(text.as_bytes(), &args, target, |name| name == "replaced")?;
+        let platforms = BTreeSet::from(["linux/amd64".to_owned(), "linux/arm64".to_owned()]);
+        let taken = images(text.as_bytes(), &args, target, &platforms, |name| name == "replaced")?;
         Ok(taken.into_iter().map(|Taken { name, line }| (name, line)).collect())
     }
 
@@ -265,6 +273,9 @@ mod tests {
             ("FROM a AS a\nFROM a\n", None, &[("a", 1)]),
             ("FROM late\nCOPY --from=late /x /\nFROM b AS late\n", Some("0"), &[("late", 1), ("b", 3)]),
             ("FROM a AS replaced\nCOPY --from=b /x /\nFROM replaced\n", None, &[("replaced", 1)]),
+            // What the engine sets for the platform.
+            ("FROM a AS for-amd64\nFROM b AS for-arm64\nFROM for-$TARGETARCH\n", None, &[("a", 1), ("b", 2)]),
+            ("ARG TARGETARCH\nFROM a-${TARGETARCH}\n", None, &[("a-amd64", 2), ("a-arm64", 2)]),
             // What is not needed need not be certain.
             ("FROM $NONE AS one\nFROM b\n", None, &[("b", 2)]),
             ("FROM a\nRUN <<END\nFROM b\nEND\n", None, &[("a", 1)]),
@@ -278,6 +289,11 @@ mod tests {
     fn what_is_not_certain_is_refused_by_its_line() {
         for (text, line, why) in [
             ("FROM debian:$TAG\n", Some(1), "`FROM debian:$TAG`: there is no `ARG TAG` before the first FROM"),
+            (
+                "FROM a-$TARGETVARIANT\n",
+                Some(1),
+                "`FROM a-$TARGETVARIANT`: the value of $TARGETVARIANT is the engine's to say",
+            ),
             ("ARG OTHER\nFROM a:$OTHER\n", Some(2), "`FROM a:$OTHER`: the value of $OTHER is not known"),
             ("FROM a\nCOPY --from=$TAG /x /\n", Some(2), "`from=$TAG` has a variable, which not all frontends expand"),
             (

@@ -32,6 +32,8 @@ pub(super) struct Scope {
 /// The variables before the first stage, of the stage that is read, and of the named stages before it.
 pub(super) struct Scopes<'a> {
     build_args: &'a BTreeMap<String, String>,
+    /// What the engine sets for the platform that is built for, where it is known. Only FROM sees it here.
+    platform: BTreeMap<&'static str, String>,
     global: Scope,
     stages: BTreeMap<String, Scope>,
     current: Option<(Option<String>, Scope)>,
@@ -39,7 +41,15 @@ pub(super) struct Scopes<'a> {
 
 impl<'a> Scopes<'a> {
     pub(super) fn new(build_args: &'a BTreeMap<String, String>) -> Self {
-        Self { build_args, global: Scope::default(), stages: BTreeMap::new(), current: None }
+        let platform = BTreeMap::new();
+        Self { build_args, platform, global: Scope::default(), stages: BTreeMap::new(), current: None }
+    }
+
+    /// The same for one platform, such as `linux/arm64`. The engine may complete or shorten its variant.
+    pub(super) fn for_platform(build_args: &'a BTreeMap<String, String>, platform: &str) -> Self {
+        let values = ["TARGETOS", "TARGETARCH"].into_iter().zip(platform.split('/').map(str::to_owned));
+        let platform = values.filter(|(name, _)| !build_args.contains_key(*name)).collect();
+        Self { platform, ..Self::new(build_args) }
     }
 
     /// A stage begins. It has the ENVs of the stage that it is based on; an ARG before the first FROM must be declared
@@ -85,6 +95,7 @@ impl<'a> Scopes<'a> {
                 None => (word.as_str(), None),
             };
             let value = match default {
+                None if self.current.is_none() && self.platform.contains_key(name) => self.platform.get(name).cloned(),
                 _ if PREDEFINED.contains(&name) => None,
                 _ if self.build_args.contains_key(name) => self.build_args.get(name).cloned(),
                 // Whether it sees the names before it in its own instruction is not certain.
@@ -133,6 +144,10 @@ impl<'a> Scopes<'a> {
         match env.or(arg) {
             Some(Some(value)) => Ok(value),
             Some(None) => Err(format!("the value of ${name} is not known")),
+            None if self.current.is_none() && self.platform.contains_key(name) => Ok(&self.platform[name]),
+            None if self.current.is_none() && PREDEFINED.contains(&name) => {
+                Err(format!("the value of ${name} is the engine's to say"))
+            }
             None if self.current.is_none() => Err(format!("there is no `ARG {name}` before the first FROM")),
             None => Err(format!("${name} is not declared here, so it would come from the base image")),
         }

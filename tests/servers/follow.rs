@@ -342,7 +342,7 @@ fn a_base_in_the_place_of_another_is_followed_as_the_context_says() {
 }
 
 #[test]
-fn an_index_is_followed_as_a_whole() {
+fn an_index_is_followed_as_a_whole_and_the_platform_of_the_build_is_known() {
     let registry = servers().registry();
     let (project, base_name) = on_a_base("follow-index");
     // The image for amd64 stays, whatever else the index has.
@@ -359,7 +359,11 @@ fn an_index_is_followed_as_a_whole() {
         registry.put_manifest(base_name, "2", image::OCI_INDEX, index.to_string().as_bytes())
     };
     let one = index("arm64");
-    commit(&project, &format!("FROM {}:2\nCOPY word /\n", registry.repository(base_name)), "1\n");
+    commit(
+        &project,
+        &format!("FROM {}:2 AS on-amd64\nCOPY word /\nFROM on-$TARGETARCH\n", registry.repository(base_name)),
+        "1\n",
+    );
     let first = only(&project.check(None));
     // Without an artifact, as a put with `inputs: []`.
     let ran = Program::put(&project.directory()).run(&json!({"source": project.source}));

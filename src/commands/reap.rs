@@ -14,11 +14,11 @@ mod servers;
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use self::args::{Mode, ReapArgs};
+use self::args::{Format, Mode, ReapArgs};
 use self::outside::Outside;
 use self::read::Images;
 use self::servers::Servers;
@@ -127,6 +127,15 @@ pub enum ReapError {
     /// The plan cannot be written to stdout.
     #[error("cannot write the plan to stdout")]
     Output(#[source] std::io::Error),
+    /// The page cannot be written.
+    #[error("cannot write the page to {}", file.display())]
+    Page {
+        /// The file of `--html`.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// The registry refused, or could not be reached.
     #[error(transparent)]
     Registry(#[from] RegistryError),
@@ -155,7 +164,7 @@ impl ReapError {
             ),
             Self::Lost { tag, .. } => Some(format!("build the image again; if {tag} is not ours, push it again")),
             Self::GitMoves { .. } => Some("run it again when less is being pushed".to_owned()),
-            Self::Prefix(_) | Self::Random(_) | Self::Directory { .. } | Self::Output(_) => None,
+            Self::Prefix(_) | Self::Random(_) | Self::Directory { .. } | Self::Output(_) | Self::Page { .. } => None,
             Self::Registry(error) => error.hint(),
             Self::Git(error) => error.hint(),
         }
@@ -192,7 +201,14 @@ pub async fn reap(
         max_delete: args.max_delete(&source.reap),
     };
     let servers = Servers::open(&source, &edge.programs, say).await?;
-    let request = Request { repository: servers.repository(), rules: &rules, mode: args.mode(), now: edge.now };
+    let request = Request {
+        repository: servers.repository(),
+        rules: &rules,
+        mode: args.mode(),
+        now: edge.now,
+        format: args.format(),
+        html: args.html.as_deref(),
+    };
     Ok(plan_and_apply(&servers, &request, output, say).await?)
 }
 
@@ -201,6 +217,8 @@ struct Request<'a> {
     rules: &'a Rules,
     mode: Mode,
     now: Timestamp,
+    format: Format,
+    html: Option<&'a Path>,
 }
 
 async fn plan_and_apply<O: Outside>(
@@ -209,7 +227,7 @@ async fn plan_and_apply<O: Outside>(
     output: &mut impl Write,
     say: &Say,
 ) -> Result<(), ReapError> {
-    let Request { repository, rules, mode, now } = *request;
+    let Request { repository, rules, mode, now, format, html } = *request;
     let mut images = Images::default();
     say.line(format_args!("reading the tags of {repository}"));
     let registry = read::registry(outside, repository, rules, &BTreeMap::new(), &mut images).await?;
@@ -219,7 +237,12 @@ async fn plan_and_apply<O: Outside>(
     let mut found = Found { registry, git };
     let refused = |refusal| ReapError::Refused { repository: repository.clone(), refusal };
     let plan = decide_by_labels(outside, repository, rules, now, &mut found, &mut images).await?;
-    show(&plan, output)?;
+    show(&plan, format, output)?;
+    if let Some(file) = html {
+        let blobs = read::blobs(outside, &plan, &images).await?;
+        let written = std::fs::write(file, plan.page(&blobs));
+        written.map_err(|source| ReapError::Page { file: file.to_owned(), source })?;
+    }
 
     match mode {
         Mode::Plan => Ok(()),
@@ -264,8 +287,12 @@ async fn decide_by_labels<O: Outside>(
     Ok(plan)
 }
 
-fn show(plan: &decide::Plan, output: &mut impl Write) -> Result<(), ReapError> {
-    match writeln!(output, "{plan}").and_then(|()| output.flush()) {
+fn show(plan: &decide::Plan, format: Format, output: &mut impl Write) -> Result<(), ReapError> {
+    let written = match format {
+        Format::Text => writeln!(output, "{plan}"),
+        Format::Json => writeln!(output, "{}", plan.json()),
+    };
+    match written.and_then(|()| output.flush()) {
         // The reader has seen enough.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         result => result.map_err(ReapError::Output),

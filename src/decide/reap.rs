@@ -10,6 +10,8 @@
 pub mod artifact;
 mod facts;
 pub mod journal;
+mod json;
+mod page;
 mod plan;
 mod retention;
 mod rules;
@@ -23,6 +25,7 @@ use super::tags::{self, OurTag};
 use crate::names::{Branch, CommitId, Digest, InputsId};
 
 pub use facts::{Before, Found, GitFacts, History, Labels, Lines, Origin, Placed, Question, RegistryFacts, TagState};
+pub use page::Blobs;
 pub use plan::{Gone, Judgement, Order, Plan, Reason, Verdict};
 pub use retention::{BranchTag, Keep, KeepLast, Per};
 pub use rules::{Grace, MaxDelete, Refusal, Rules};

@@ -1,5 +1,7 @@
 //! The command line of `git-image reap`.
 
+use std::path::PathBuf;
+
 use crate::commands::cli::source::SourceArgs;
 use crate::decide::reap::{Grace, MaxDelete};
 use crate::request::ReapSource;
@@ -32,6 +34,16 @@ pub struct ReapArgs {
     #[arg(long, value_name = "N")]
     pub max_delete: Option<usize>,
 
+    /// Write the plan as JSON
+    #[arg(long)]
+    pub json: bool,
+
+    /// Also write the plan as one HTML page, with the size of every image
+    ///
+    /// It needs no network to be looked at. One request more is made for each image.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+
     /// Which image.
     #[command(flatten)]
     pub source: SourceArgs,
@@ -47,6 +59,8 @@ Examples:
           removes at once what is dead
   git-image reap --source - --grace 0s < source.yml | grep '^REMOVE'
           shows only what would be removed
+  git-image reap --source source.yml --html plan.html --json | jq .summary
+          makes a page of the plan, and counts the tags
 
 The plan is written to stdout, everything else to stderr.
 Exit status: 0 done, 1 refused, failed or repaired, 2 wrong usage.";
@@ -62,10 +76,24 @@ impl ReapArgs {
         self.grace.or(source.grace).unwrap_or_default()
     }
 
+    /// How the plan is written.
+    pub fn format(&self) -> Format {
+        if self.json { Format::Json } else { Format::Text }
+    }
+
     /// What is done with the plan.
     pub fn mode(&self) -> Mode {
         if self.apply { Mode::Apply } else { Mode::Plan }
     }
+}
+
+/// How the plan is written to stdout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// One line for each tag.
+    Text,
+    /// One JSON object.
+    Json,
 }
 
 /// What is done with the plan.

@@ -8,7 +8,7 @@ use super::ReapError;
 use super::outside::{Outside, READS, at_once};
 use crate::clients::registry::{Descriptor, Manifest};
 use crate::decide::reap::artifact::{self, JournalNote, Kind, Note};
-use crate::decide::reap::{self as decide, Before, Origin, RegistryFacts, Rules, TagState};
+use crate::decide::reap::{self as decide, Before, Blobs, Origin, Plan, RegistryFacts, Rules, TagState};
 use crate::decide::tags::OurTag;
 use crate::names::{Digest, Repository, Tag};
 
@@ -163,6 +163,26 @@ pub async fn labels<O: Outside>(
         }
     }
     Ok(())
+}
+
+/// The blobs of every image that a tag stands for. Their manifests are not kept.
+///
+/// # Errors
+///
+/// A manifest cannot be read.
+pub async fn blobs<O: Outside>(outside: &O, plan: &Plan, images: &Images) -> Result<Blobs, ReapError> {
+    let digests: BTreeSet<Digest> = plan.judgements().iter().filter_map(|judgement| judgement.image).collect();
+    at_once(READS, digests, async |digest| {
+        let blobs = match images.manifest(&digest) {
+            Some(manifest) => outside.blobs(manifest).await?,
+            None => match outside.manifest(&digest).await? {
+                Some(manifest) => outside.blobs(&manifest).await?,
+                None => Vec::new(),
+            },
+        };
+        Ok((digest, blobs))
+    })
+    .await
 }
 
 async fn read_image<O: Outside>(outside: &O, digest: &Digest) -> Result<Known, ReapError> {

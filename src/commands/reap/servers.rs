@@ -138,6 +138,29 @@ impl Outside for Servers {
         })
     }
 
+    async fn blobs(&self, manifest: &Manifest) -> Result<Vec<(Digest, u64)>, ReapError> {
+        let weigh = |content: Content| match content {
+            Content::Image { config, layers } => {
+                layers.into_iter().chain([config]).map(|blob| (blob.digest, blob.size)).collect()
+            }
+            Content::Index { .. } => Vec::new(),
+        };
+        match self.registry.content(manifest) {
+            Ok(Content::Index { manifests }) => {
+                let mut blobs = Vec::new();
+                for child in manifests {
+                    if let Some(child) = self.registry.manifest(At::Digest(&child.digest)).await? {
+                        blobs.extend(self.registry.content(&child).map(weigh).unwrap_or_default());
+                    }
+                }
+                Ok(blobs)
+            }
+            Ok(image) => Ok(weigh(image)),
+            // What is no image has no size that anybody asks for.
+            Err(_) => Ok(Vec::new()),
+        }
+    }
+
     async fn note(&self, config: &Descriptor) -> Result<Bytes, String> {
         self.registry.blob(config).await.map_err(|error| error.to_string())
     }

@@ -110,7 +110,7 @@ fn run(model: &Model, mode: Mode) -> Option<Result<String, String>> {
 fn run_by(model: &Model, mode: Mode, rules: &Rules, now: Timestamp) -> Option<Result<String, String>> {
     let (repository, say) = (repository(), Say::new(std::io::sink()));
     let mut output = Vec::new();
-    let request = Request { repository: &repository, rules, mode, now };
+    let request = Request { repository: &repository, rules, mode, now, format: Format::Text, html: None };
     let result = {
         let mut future = pin!(plan_and_apply(model, &request, &mut output, &say));
         let mut context = Context::from_waker(Waker::noop());
@@ -401,7 +401,14 @@ fn a_plan_that_goes_too_far_is_shown_and_refused_before_anything_is_written() {
     let model = Model::new(story(), Deletes::ByDigest, Trouble::None);
     let (repository, say) = (repository(), Say::new(std::io::sink()));
     let rules = Rules { max_delete: MaxDelete::Count(5), ..rules() };
-    let request = Request { repository: &repository, rules: &rules, mode: Mode::Apply, now: after_hours(0) };
+    let request = Request {
+        repository: &repository,
+        rules: &rules,
+        mode: Mode::Apply,
+        now: after_hours(0),
+        format: Format::Text,
+        html: None,
+    };
     let mut output = Vec::new();
     let mut future = Box::pin(plan_and_apply(&model, &request, &mut output, &say));
     let Poll::Ready(result) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) else {

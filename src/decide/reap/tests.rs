@@ -471,6 +471,54 @@ fn a_plan_with_a_grace_period_removes_nothing_yet_and_says_when_the_clock_starts
     assert_eq!(format!("{plan}\n"), include_str!("../../../tests/golden/reap-plan-grace.txt"));
 }
 
+#[test]
+fn a_plan_is_shown_as_json_with_the_same_words() {
+    let plan = reap(&story(), &Rules { grace: grace("24h"), ..rules() }, now()).expect("no refusal");
+    let json: serde_json::Value = serde_json::from_str(&plan.json()).expect("it is JSON");
+    assert_eq!(json["summary"]["grace"], 5);
+    assert_eq!(json["limits"], serde_json::json!({"max_delete": 100, "exceeded": null}));
+    assert_eq!(json["tags"].as_array().map(Vec::len), Some(plan.judgements().len()));
+    assert_eq!(
+        json["tags"][1],
+        serde_json::json!({
+            "tag": commit(2).to_string(), "verdict": "grace", "reason": "commit 0202020 is unreachable",
+            "digest": digest(2).to_string(), "image": digest(2).to_string(), "dead_since": null, "goes_after": null,
+            "siblings": [content(2), "v1.2.0"],
+        })
+    );
+}
+
+#[test]
+fn a_page_shows_the_space_of_each_branch_and_what_goes() {
+    let evil = ("evil<script>-latest".to_owned(), TagState::Missing);
+    let mut found = story();
+    found.registry.tags.extend([evil]);
+    let plan = reap(&found, &rules(), now()).expect("no refusal");
+    let shared = (digest(50), 1_000);
+    let blobs: Blobs = [
+        (digest(1), vec![shared, (digest(51), 2_000)]),
+        (digest(2), vec![shared, (digest(52), 4_000)]),
+        (digest(3), vec![shared, (digest(53), 8_000_000)]),
+    ]
+    .into();
+    let page = plan.page(&blobs);
+    assert!(
+        page.contains(
+            "<h2>master</h2>\n<p>3.0 kB: 2.0 kB of its own, 1.0 kB that others need too, 0 bytes that goes.</p>"
+        ),
+        "{page}"
+    );
+    assert!(page.contains("<h2>feat-old (gone)</h2>\n<p>8.0 MB: 0 bytes of its own, 1.0 kB that others need too, 8.0 MB that goes.</p>"), "{page}");
+    assert!(page.contains("8.0 MB in all; nothing but what goes needs 8.0 MB"), "{page}");
+    assert!(page.contains("evil&lt;script&gt;-latest") && !page.contains("<script"), "{page}");
+    assert!(
+        !page.contains("http") || page.matches("http").count() == page.matches("http://www.w3.org/2000/svg").count()
+    );
+    for judgement in plan.judgements().iter().filter(|judgement| !judgement.tag.contains('<')) {
+        assert!(page.contains(&format!("<code>{}</code>", judgement.tag)), "{}", judgement.tag);
+    }
+}
+
 /// Names for tags: few, so that they meet.
 fn any_tag() -> impl Strategy<Value = String> {
     let branch_name = || prop_oneof![Just("master"), Just("a"), Just("b/c"), Just("web-a")];

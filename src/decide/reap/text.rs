@@ -48,7 +48,7 @@ impl fmt::Display for Plan {
 
 impl Plan {
     /// Since when a tag is dead, and until when it stays. Without a grace period nobody asks.
-    fn clock(&self, judgement: &Judgement, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    pub(super) fn clock(&self, judgement: &Judgement, f: &mut impl fmt::Write) -> fmt::Result {
         if self.grace.is_none() {
             return Ok(());
         }
@@ -131,9 +131,10 @@ impl fmt::Display for Gone {
 }
 
 impl Verdict {
-    const ALL: [Self; 6] = [Self::Keep, Self::Foreign, Self::Unknown, Self::Grace, Self::Restore, Self::Remove];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Keep, Self::Foreign, Self::Unknown, Self::Grace, Self::Restore, Self::Remove];
 
-    fn word(self) -> &'static str {
+    pub(super) fn word(self) -> &'static str {
         match self {
             Self::Keep => "keep",
             Self::Foreign => "foreign",

@@ -188,6 +188,10 @@ impl Outside for Model {
         Ok(labels.map_err(|error| error.to_string())?.unwrap_or_default())
     }
 
+    async fn blobs(&self, manifest: &Manifest) -> Result<Vec<(Digest, u64)>, ReapError> {
+        Ok(vec![(manifest.digest, manifest.bytes.len() as u64)])
+    }
+
     async fn note(&self, config: &Descriptor) -> Result<Bytes, String> {
         let bytes = self.request(|world| world.notes.get(&config.digest).cloned()).await;
         Ok(bytes.map_err(|error| error.to_string())?.expect("a note is pushed before its manifest"))

@@ -1,0 +1,98 @@
+//! A plan as JSON: the same as its text, for programs.
+
+use serde::Serialize;
+
+use super::{MaxDelete, Plan, Verdict};
+
+#[derive(Serialize)]
+struct Document<'a> {
+    registry: &'a str,
+    git: &'a str,
+    tag_prefix: &'a str,
+    default_branch: Option<&'a str>,
+    branches: usize,
+    grace: String,
+    now: String,
+    tags: Vec<Row<'a>>,
+    summary: Summary,
+    limits: Limits,
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    tag: &'a str,
+    verdict: &'static str,
+    reason: String,
+    /// What the tag resolves to.
+    digest: Option<String>,
+    /// The image that it stands for.
+    image: Option<String>,
+    dead_since: Option<String>,
+    goes_after: Option<String>,
+    /// The other tags on the same image that stay.
+    siblings: &'a [String],
+}
+
+#[derive(Serialize)]
+struct Summary {
+    keep: usize,
+    foreign: usize,
+    unknown: usize,
+    grace: usize,
+    restore: usize,
+    remove: usize,
+}
+
+#[derive(Serialize)]
+struct Limits {
+    max_delete: usize,
+    /// Why --apply would refuse.
+    exceeded: Option<String>,
+}
+
+impl Plan {
+    /// The plan as one JSON object, on one line.
+    pub fn json(&self) -> String {
+        let Self { registry, repository, tag_prefix, git, grace, before: _, now, max_delete, unread: _, judgements } =
+            self;
+        let rows = judgements.iter().map(|judgement| Row {
+            tag: &judgement.tag,
+            verdict: judgement.verdict.word(),
+            reason: judgement.reason.to_string(),
+            digest: judgement.digest.map(|digest| digest.to_string()),
+            image: judgement.image.map(|digest| digest.to_string()),
+            dead_since: judgement.since.map(|since| since.to_string()),
+            goes_after: judgement
+                .since
+                .filter(|_| judgement.verdict == Verdict::Grace)
+                .and_then(|since| Some(grace.end(since)?.to_string())),
+            siblings: &judgement.siblings,
+        });
+        let document = Document {
+            registry,
+            git: repository.as_str(),
+            tag_prefix,
+            default_branch: git.default_branch.as_ref().map(|branch| branch.as_str()),
+            branches: git.branches.len() + git.others.len(),
+            grace: grace.to_string(),
+            now: now.to_string(),
+            tags: rows.collect(),
+            summary: Summary {
+                keep: self.count(Verdict::Keep),
+                foreign: self.count(Verdict::Foreign),
+                unknown: self.count(Verdict::Unknown),
+                grace: self.count(Verdict::Grace),
+                restore: self.count(Verdict::Restore),
+                remove: self.count(Verdict::Remove),
+            },
+            limits: Limits {
+                max_delete: match max_delete {
+                    MaxDelete::Default => MaxDelete::COUNT,
+                    MaxDelete::Count(limit) => *limit,
+                },
+                exceeded: self.within_limits().err().map(|refusal| refusal.to_string()),
+            },
+        };
+        serde_json::to_string(&document).expect("a plan has only text keys, so it is always JSON")
+    }
+}

@@ -11,12 +11,13 @@ pub mod variables;
 use std::io::{Read, Write};
 
 use super::badge::BadgeArgs;
+use super::branches::BranchesArgs;
 use super::completions::CompletionsArgs;
 use super::destroy_pipeline::DestroyPipelineArgs;
 use super::man::ManArgs;
 use super::reap::args::ReapArgs;
 use super::set_pipeline::SetPipelineArgs;
-use super::{badge, completions, destroy_pipeline, man, reap, set_pipeline};
+use super::{badge, branches, completions, destroy_pipeline, man, reap, set_pipeline};
 use crate::concourse::Edge;
 use crate::error::Error;
 use crate::say::Say;
@@ -56,6 +57,7 @@ Exit status: 0 done, 1 refused or failed, 2 wrong usage.";
 enum Command {
     SetPipeline(SetPipelineArgs),
     DestroyPipeline(DestroyPipelineArgs),
+    Branches(BranchesArgs),
     Badge(BadgeArgs),
     Reap(ReapArgs),
     Completions(CompletionsArgs),
@@ -77,6 +79,7 @@ pub async fn run(
     match &cli.command {
         Command::SetPipeline(args) => set_pipeline::set_pipeline(args, output, edge, say).await,
         Command::DestroyPipeline(args) => destroy_pipeline::destroy_pipeline(args, output, edge, say).await,
+        Command::Branches(args) => branches::branches(args, input, output, edge, say).await,
         Command::Badge(args) => badge::badge(args, input, output, edge, say).await,
         Command::Reap(args) => reap::reap(args, input, output, edge, say).await,
         Command::Completions(args) => completions::completions(args, output),

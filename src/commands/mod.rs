@@ -2,6 +2,7 @@
 
 mod badge;
 mod bases;
+mod branches;
 mod check;
 pub mod cli;
 mod completions;

@@ -21,16 +21,18 @@ use jiff::Timestamp;
 use self::args::{Format, Mode, ReapArgs};
 use self::outside::Outside;
 use self::read::Images;
-use self::servers::Servers;
 use crate::clients::git::GitError;
 use crate::clients::registry::RegistryError;
 use crate::concourse::Edge;
 use crate::decide::reap::artifact::RunId;
-use crate::decide::reap::{self as decide, Found, Refusal, Rules};
+use crate::decide::reap::{self as decide, Found, Grace, MaxDelete, Plan, Refusal, Rules};
 use crate::decide::tags;
 use crate::error::Error;
 use crate::names::{BadName, Digest, GitRepository, Repository, Tag};
+use crate::request::Source;
 use crate::say::Say;
+
+pub(super) use self::servers::Servers;
 
 /// Why tags were not reaped, or not as planned.
 #[derive(Debug, thiserror::Error)]
@@ -191,15 +193,7 @@ pub async fn reap(
     say: &Say,
 ) -> Result<(), Error> {
     let source = args.source.read(input, edge, say).await?;
-    tags::check_prefix(&source.registry.tag_prefix).map_err(ReapError::Prefix)?;
-    let rules = Rules {
-        repository: source.git.uri.repository().clone(),
-        branch: source.git.branch.clone(),
-        tag_prefix: source.registry.tag_prefix.clone(),
-        keep: source.reap.keep.clone(),
-        grace: args.grace(&source.reap),
-        max_delete: args.max_delete(&source.reap),
-    };
+    let rules = rules(&source, args.grace(&source.reap), args.max_delete(&source.reap))?;
     let servers = Servers::open(&source, &edge.programs, say).await?;
     let request = Request {
         repository: servers.repository(),
@@ -210,6 +204,30 @@ pub async fn reap(
         html: args.html.as_deref(),
     };
     Ok(plan_and_apply(&servers, &request, output, say).await?)
+}
+
+/// What the reaper would do with every tag now, and the servers that it asked: for a command that only shows it.
+///
+/// # Errors
+///
+/// As [`reap`].
+pub(super) async fn judge(source: &Source, edge: &Edge, say: &Say) -> Result<(Plan, Servers), Error> {
+    let rules = rules(source, source.reap.grace.unwrap_or_default(), MaxDelete::Default)?;
+    let servers = Servers::open(source, &edge.programs, say).await?;
+    let (plan, ..) = read_and_decide(&servers, servers.repository(), &rules, edge.now, say).await?;
+    Ok((plan, servers))
+}
+
+fn rules(source: &Source, grace: Grace, max_delete: MaxDelete) -> Result<Rules, ReapError> {
+    tags::check_prefix(&source.registry.tag_prefix).map_err(ReapError::Prefix)?;
+    Ok(Rules {
+        repository: source.git.uri.repository().clone(),
+        branch: source.git.branch.clone(),
+        tag_prefix: source.registry.tag_prefix.clone(),
+        keep: source.reap.keep.clone(),
+        grace,
+        max_delete,
+    })
 }
 
 struct Request<'a> {
@@ -228,15 +246,7 @@ async fn plan_and_apply<O: Outside>(
     say: &Say,
 ) -> Result<(), ReapError> {
     let Request { repository, rules, mode, now, format, html } = *request;
-    let mut images = Images::default();
-    say.line(format_args!("reading the tags of {repository}"));
-    let registry = read::registry(outside, repository, rules, &BTreeMap::new(), &mut images).await?;
-    say.line(format_args!("reading the branches and the history of {}", rules.repository));
-    let git = outside.git(&registry.question(rules), None).await?;
-
-    let mut found = Found { registry, git };
-    let refused = |refusal| ReapError::Refused { repository: repository.clone(), refusal };
-    let plan = decide_by_labels(outside, repository, rules, now, &mut found, &mut images).await?;
+    let (plan, found, images) = read_and_decide(outside, repository, rules, now, say).await?;
     show(&plan, format, output)?;
     if let Some(file) = html {
         let blobs = read::blobs(outside, &plan, &images).await?;
@@ -247,12 +257,33 @@ async fn plan_and_apply<O: Outside>(
     match mode {
         Mode::Plan => Ok(()),
         Mode::Apply => {
-            plan.within_limits().map_err(refused)?;
+            plan.within_limits().map_err(|refusal| refused(repository, refusal))?;
             let id = random_run_id()?;
             let run = apply::Run { outside, repository, rules, id: &id, now, say };
             apply::apply(&run, plan, found, images).await
         }
     }
+}
+
+async fn read_and_decide<O: Outside>(
+    outside: &O,
+    repository: &Repository,
+    rules: &Rules,
+    now: Timestamp,
+    say: &Say,
+) -> Result<(Plan, Found, Images), ReapError> {
+    let mut images = Images::default();
+    say.line(format_args!("reading the tags of {repository}"));
+    let registry = read::registry(outside, repository, rules, &BTreeMap::new(), &mut images).await?;
+    say.line(format_args!("reading the branches and the history of {}", rules.repository));
+    let git = outside.git(&registry.question(rules), None).await?;
+    let mut found = Found { registry, git };
+    let plan = decide_by_labels(outside, repository, rules, now, &mut found, &mut images).await?;
+    Ok((plan, found, images))
+}
+
+fn refused(repository: &Repository, refusal: Refusal) -> ReapError {
+    ReapError::Refused { repository: repository.clone(), refusal }
 }
 
 /// How often more labels are read: those of images, and those of images below tombstones.
@@ -267,11 +298,8 @@ async fn decide_by_labels<O: Outside>(
     now: Timestamp,
     found: &mut Found,
     images: &mut Images,
-) -> Result<decide::Plan, ReapError> {
-    let decide = |found: &Found| {
-        let refused = |refusal| ReapError::Refused { repository: repository.clone(), refusal };
-        decide::reap(found, rules, now).map_err(refused)
-    };
+) -> Result<Plan, ReapError> {
+    let decide = |found: &Found| decide::reap(found, rules, now).map_err(|refusal| refused(repository, refusal));
     let mut plan = decide(found)?;
     for _ in 0..ROUNDS {
         if plan.unread().is_empty() {
@@ -287,7 +315,7 @@ async fn decide_by_labels<O: Outside>(
     Ok(plan)
 }
 
-fn show(plan: &decide::Plan, format: Format, output: &mut impl Write) -> Result<(), ReapError> {
+fn show(plan: &Plan, format: Format, output: &mut impl Write) -> Result<(), ReapError> {
     let written = match format {
         Format::Text => writeln!(output, "{plan}"),
         Format::Json => writeln!(output, "{}", plan.json()),

@@ -1,6 +1,7 @@
 //! Decisions: no network, file, clock, environment, randomness or printing in here. What must be read first is asked for.
 
 pub mod bases;
+pub mod branches;
 pub mod builders;
 pub mod inputs;
 pub mod pipelines;

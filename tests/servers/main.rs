@@ -7,6 +7,7 @@
 
 mod badge;
 mod bases;
+mod branches;
 mod check;
 mod connections;
 mod embedded;

@@ -20,6 +20,7 @@ fn the_help_says_what_each_command_does_and_what_it_needs() {
         ("git-image", include_str!("../../../tests/golden/help.txt")),
         ("set-pipeline", include_str!("../../../tests/golden/set-pipeline-help.txt")),
         ("destroy-pipeline", include_str!("../../../tests/golden/destroy-pipeline-help.txt")),
+        ("branches", include_str!("../../../tests/golden/branches-help.txt")),
         ("badge", include_str!("../../../tests/golden/badge-help.txt")),
         ("completions", include_str!("../../../tests/golden/completions-help.txt")),
         ("man", include_str!("../../../tests/golden/man-help.txt")),

@@ -51,6 +51,16 @@ impl Servers {
         self.registry.repository()
     }
 
+    /// The registry.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Our own copy of the git repository: after git was asked, it has all commits and trees.
+    pub fn local(&self) -> &Git {
+        &self.git
+    }
+
     async fn refs(&self) -> Result<GitFacts, ReapError> {
         let Refs { branches, tags, others, default_branch } = self.git.refs().await?;
         let others = others.into_iter().collect();

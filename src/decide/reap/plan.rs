@@ -172,6 +172,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// What git has.
+    pub fn git(&self) -> &GitFacts {
+        &self.git
+    }
+
     /// Every tag, sorted by name.
     pub fn judgements(&self) -> &[Judgement] {
         &self.judgements

@@ -134,7 +134,8 @@ impl Verdict {
     pub(super) const ALL: [Self; 6] =
         [Self::Keep, Self::Foreign, Self::Unknown, Self::Grace, Self::Restore, Self::Remove];
 
-    pub(super) fn word(self) -> &'static str {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
         match self {
             Self::Keep => "keep",
             Self::Foreign => "foreign",

@@ -1,0 +1,62 @@
+//! `git-image branches`: one line for each branch, from registry and git as they are.
+
+use serde_json::{Value, json};
+
+use crate::project::Project;
+use crate::support::git::file;
+use crate::support::program::Program;
+
+#[test]
+fn each_branch_has_its_pipeline_its_tag_its_image_and_the_reapers_word() {
+    let project = Project::new("branches");
+    project.put(&project.source, "master").succeeds();
+    for (branch, built) in [("feat/foo", true), ("old", true), ("new", false)] {
+        project.git.set(branch, "master");
+        project.git.commit(branch, &[file("ci/image/tool.sh", &format!("echo {branch}\n"))]);
+        if built {
+            project.put(&project.source_with(&[("/git/branch", json!(branch))]), branch).succeeds();
+        }
+    }
+    project.git.commit("feat/foo", &[file("ci/image/tool.sh", "echo newer\n")]);
+    project.git.commit("plain", &[file("app.sh", "echo app\n")]);
+    project.git.delete("old");
+    let ran = Program::git_image(["branches", "--source", "-", "--json"]).run(&project.source);
+    let rows = ran.succeeds();
+    let rows: Vec<&Value> = rows.as_array().expect("it is a list").iter().collect();
+    let seen = |row: &&Value| {
+        let text = |name: &str| row[name].as_str().unwrap_or("-").to_owned();
+        [text("branch"), text("pipeline"), text("state"), text("verdict"), text("reason")]
+    };
+    assert_eq!(
+        rows.iter().map(seen).collect::<Vec<_>>(),
+        [
+            ["master", "branches", "up-to-date", "keep", "branch master is there"],
+            ["feat/foo", "branches/branch:\"feat/foo\"", "outdated", "keep", "branch feat/foo is there"],
+            ["new", "branches/branch:\"new\"", "not-built", "-", "-"],
+            ["plain", "branches/branch:\"plain\"", "no-image", "-", "-"],
+            ["-", "-", "gone", "grace", "its branch is gone"],
+        ]
+    );
+    let master = rows[0];
+    assert_eq!(master["commit"], project.git.id("master"));
+    assert_eq!(master["digest"], json!(project.digest("master-latest")));
+    assert_eq!(master["tag"], "master-latest");
+    assert!(0 < master["size_bytes"].as_u64().expect("it has a size"), "{master}");
+    assert!(master["created"].as_str().is_some_and(|time| time.starts_with("20")), "{master}");
+
+    let ran = Program::git_image(["branches", "--source", "-", "--name", "app"]).run(&project.source);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let lines: Vec<&str> = ran.stdout.lines().collect();
+    for (line, begin) in [
+        "BRANCH    PIPELINE               TAG                       IMAGE        VERSION  SIZE ",
+        "master    app                    master-latest             up to date   -  ",
+        "feat/foo  app/branch:\"feat/foo\"  feat-foo-d8e70cfd-latest  outdated     -  ",
+        "new       app/branch:\"new\"       new-latest                not built    -        -  ",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert!(lines[line].starts_with(begin), "{}", ran.stdout);
+    }
+    assert_eq!(lines.len(), 6, "{}", ran.stdout);
+}

@@ -42,8 +42,7 @@ fn every_variable_is_in_the_table_with_its_templates_and_every_one_of_the_table_
         })
         .collect();
     assert_eq!(documented, used);
-    let local: BTreeSet<String> =
-        templates().iter().flat_map(|(_, pipeline)| names(pipeline)).filter(|name| name.starts_with(".:")).collect();
+    let local: BTreeSet<String> = templates().values().flat_map(names).filter(|name| name.starts_with(".:")).collect();
     assert_eq!(local, [".:branch", ".:branches", ".:epoch"].map(str::to_owned).into());
 }
 
@@ -147,7 +146,7 @@ fn everything_that_is_named_is_there_and_everything_that_is_there_is_used() {
 #[test]
 fn every_file_of_the_image_that_a_pipeline_names_is_in_the_image() {
     let mut found = BTreeSet::new();
-    for value in templates().into_iter().map(|(_, pipeline)| pipeline).chain([parsed(VARIABLES)]) {
+    for value in templates().into_values().chain([parsed(VARIABLES)]) {
         each(&value, &mut |_, value| {
             found.extend(value.as_str().and_then(|text| text.strip_prefix(IN_THE_IMAGE)).map(str::to_owned));
         });
@@ -210,7 +209,7 @@ fn a_pipeline_that_is_set_by_another_has_all_its_variables() {
         [("master", "epoch", "master", None), ("branches", "pipelines", "feature-branch", Some("branch"))]
     {
         let pipeline = &templates()[parent];
-        let step = steps(&named(&pipeline["jobs"])[job]).into_iter().find(|step| step.get("set_pipeline").is_some());
+        let step = steps(named(&pipeline["jobs"])[job]).into_iter().find(|step| step.get("set_pipeline").is_some());
         let step = step.expect("the job sets a pipeline").clone();
         let Value::Object(variables) = &step["vars"] else { panic!("{parent}: it has variables") };
         let given: BTreeSet<String> = variables.keys().cloned().chain(beside.map(str::to_owned)).collect();

@@ -1,6 +1,7 @@
 //! One request and its answer: connecting, identifying, redirects, retries, limits.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -128,6 +129,9 @@ pub(super) struct Http {
     /// For other hosts, to which we were sent: they do not see our certificate.
     tls_elsewhere: OnceLock<reqwest::Client>,
     identity: Option<tls::Identity>,
+    asked: tls::Asked,
+    /// Whether any server has answered yet.
+    heard: AtomicBool,
     authorities: Vec<CertificateDer<'static>>,
     base: Url,
     repository: String,
@@ -161,6 +165,8 @@ impl Http {
             tls: OnceLock::new(),
             tls_elsewhere: OnceLock::new(),
             identity: client_cert.map(tls::identity).transpose()?,
+            asked: tls::Asked::default(),
+            heard: AtomicBool::new(false),
             authorities: tls::authorities(ca_certs)?,
             base,
             repository: repository.to_string(),
@@ -346,12 +352,29 @@ impl Http {
         let mut before = sent();
         loop {
             match tokio::time::timeout(ask.stall(), &mut answer).await {
-                Ok(Ok(response)) => return Ok(response),
-                Ok(Err(error)) => return Err(silence(ask, error)),
+                Ok(Ok(response)) => {
+                    self.heard.store(true, Ordering::Relaxed);
+                    return Ok(response);
+                }
+                Ok(Err(error)) => return Err(self.silence(ask, error)),
                 // A large body takes its time; only one that does not move is stalled.
                 Err(_) if before < sent() => before = sent(),
                 Err(_) => return Err(stalled(ask)),
             }
+        }
+    }
+
+    /// The error for a request that got no answer.
+    fn silence(&self, ask: &Ask, error: reqwest::Error) -> RegistryError {
+        match silence(ask, error) {
+            // The server says why after the handshake and closes while the request is on its way: the kernel may drop what
+            // it said with the rest.
+            RegistryError::Interrupted { what, source } | RegistryError::Unreachable { what, source }
+                if self.asked.is_set() && !self.heard.load(Ordering::Relaxed) =>
+            {
+                RegistryError::WantsClientCert { what, host: authority(&ask.url), source }
+            }
+            error => error,
         }
     }
 
@@ -373,7 +396,7 @@ impl Http {
             .referer(false)
             .connect_timeout(CONNECT_LIMIT);
         let builder = if over_tls {
-            let settings = tls::settings(&self.authorities, identity)
+            let settings = tls::settings(&self.authorities, identity, &self.asked)
                 .map_err(|source| RegistryError::NoTrust { what: ask.what.clone(), source })?;
             builder.tls_backend_preconfigured(settings)
         } else {
@@ -522,7 +545,7 @@ fn silent(ask: &Ask, source: RootCause) -> Silence {
     Silence { method: ask.method.clone(), url: shown(&ask.url), source }
 }
 
-/// The error for a request that got no answer.
+/// The error for a request that got no answer, by what is told of its end.
 fn silence(ask: &Ask, error: reqwest::Error) -> RegistryError {
     use rustls::{CertificateError, Error as Tls};
     let (what, connecting) = (ask.what.clone(), error.is_connect());

@@ -2,7 +2,9 @@
 //! that wants to see a certificate.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustls::client::ResolvesClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -50,10 +52,33 @@ pub(super) fn identity(given: &ClientCert) -> Result<Identity, RegistryError> {
     }
 }
 
+/// Whether a server asked for a certificate when there was none to show. Shared by all connections of a client.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Asked(Arc<AtomicBool>);
+
+impl Asked {
+    /// Whether one did.
+    pub(super) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl ResolvesClientCert for Asked {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.0.store(true, Ordering::Relaxed);
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
+    }
+}
+
 /// The settings of TLS. Reads the certificates of the system.
 pub(super) fn settings(
     authorities: &[CertificateDer<'static>],
     identity: Option<&Identity>,
+    asked: &Asked,
 ) -> Result<ClientConfig, Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let verifier = Verifier::new_with_extra_roots(authorities.iter().cloned(), Arc::clone(&provider))?;
@@ -64,7 +89,7 @@ pub(super) fn settings(
         .with_custom_certificate_verifier(Arc::new(trust));
     let mut settings = match identity {
         Some(Identity(both)) => settings.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(both.clone()))),
-        None => settings.with_no_client_auth(),
+        None => settings.with_client_cert_resolver(Arc::new(asked.clone())),
     };
     settings.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(settings)

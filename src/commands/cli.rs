@@ -14,10 +14,11 @@ use super::badge::BadgeArgs;
 use super::branches::BranchesArgs;
 use super::completions::CompletionsArgs;
 use super::destroy_pipeline::DestroyPipelineArgs;
+use super::init::InitArgs;
 use super::man::ManArgs;
 use super::reap::args::ReapArgs;
 use super::set_pipeline::SetPipelineArgs;
-use super::{badge, branches, completions, destroy_pipeline, man, reap, set_pipeline};
+use super::{badge, branches, completions, destroy_pipeline, init, man, reap, set_pipeline};
 use crate::concourse::Edge;
 use crate::error::Error;
 use crate::say::Say;
@@ -55,6 +56,7 @@ Exit status: 0 done, 1 refused or failed, 2 wrong usage.";
 #[derive(Debug, clap::Subcommand)]
 #[allow(clippy::large_enum_variant, reason = "there is one, made once")]
 enum Command {
+    Init(InitArgs),
     SetPipeline(SetPipelineArgs),
     DestroyPipeline(DestroyPipelineArgs),
     Branches(BranchesArgs),
@@ -77,6 +79,7 @@ pub async fn run(
     say: &Say,
 ) -> Result<(), Error> {
     match &cli.command {
+        Command::Init(args) => init::init(args, output, edge, say).await,
         Command::SetPipeline(args) => set_pipeline::set_pipeline(args, output, edge, say).await,
         Command::DestroyPipeline(args) => destroy_pipeline::destroy_pipeline(args, output, edge, say).await,
         Command::Branches(args) => branches::branches(args, input, output, edge, say).await,

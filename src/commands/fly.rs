@@ -55,7 +55,7 @@ impl FlyError {
             Self::NotPushed { source, .. } => source.hint(),
             Self::NoDefaultBranch => "set the default branch on the git server".to_owned(),
             Self::Name(_) => "give one with --name, or the variable `pipeline`".to_owned(),
-            Self::Address(_) => "give the variable `git_uri`: --var git_uri=https://…".to_owned(),
+            Self::Address(_) => "Concourse reaches https, http and ssh: git remote set-url origin URL".to_owned(),
             Self::Missing => {
                 "your Concourse has it: download it at the foot of its first page, make it executable, and put it on the PATH"
                     .to_owned()

@@ -14,6 +14,7 @@ pub mod fly;
 mod get;
 mod history;
 mod image;
+mod init;
 mod inputs;
 mod man;
 mod put;

@@ -17,6 +17,7 @@ mod facts;
 mod finished;
 mod follow;
 mod get;
+mod init;
 mod inputs;
 mod project;
 mod proxy;

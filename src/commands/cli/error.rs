@@ -24,6 +24,12 @@ pub enum CliError {
         #[source]
         source: std::io::Error,
     },
+    /// Files are there that would be overwritten.
+    #[error("there is already {}", paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "))]
+    There {
+        /// The files.
+        paths: Vec<PathBuf>,
+    },
     /// stdin cannot be read.
     #[error("cannot read stdin")]
     Stdin(#[source] std::io::Error),
@@ -93,6 +99,7 @@ impl CliError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Output(_) | Self::File { .. } | Self::Stdin(_) | Self::NotYaml { .. } => return None,
+            Self::There { .. } => "nothing was written; move them away, or go on with what they say".to_owned(),
             Self::StdinTwice => "give the source as a file".to_owned(),
             Self::NoPassword => "pipe it: --password-stdin < FILE".to_owned(),
             Self::HalfLogin { .. } => "set both, or neither".to_owned(),

@@ -18,6 +18,7 @@ fn help(name: &str) -> String {
 fn the_help_says_what_each_command_does_and_what_it_needs() {
     for (name, golden) in [
         ("git-image", include_str!("../../../tests/golden/help.txt")),
+        ("init", include_str!("../../../tests/golden/init-help.txt")),
         ("set-pipeline", include_str!("../../../tests/golden/set-pipeline-help.txt")),
         ("destroy-pipeline", include_str!("../../../tests/golden/destroy-pipeline-help.txt")),
         ("branches", include_str!("../../../tests/golden/branches-help.txt")),

@@ -13,6 +13,7 @@
 
 pub mod answer;
 mod auth;
+mod capabilities;
 mod download;
 pub mod error;
 mod http;

@@ -8,6 +8,7 @@ pub mod cli;
 mod completions;
 mod destroy_pipeline;
 mod details;
+mod doctor;
 mod error;
 mod facts;
 pub mod fly;

@@ -3,6 +3,7 @@
 pub mod bases;
 pub mod branches;
 pub mod builders;
+pub mod doctor;
 pub mod inputs;
 pub mod pipelines;
 pub mod reap;

@@ -10,6 +10,7 @@ mod bases;
 mod branches;
 mod check;
 mod connections;
+mod doctor;
 mod embedded;
 mod engines;
 mod errors;

@@ -206,7 +206,7 @@ impl Registry {
 }
 
 /// Where an answer sends the rest of an upload; `None`: it does not say.
-fn next(from: &Url, answered: &Whole) -> Result<Option<Url>, String> {
+pub(super) fn next(from: &Url, answered: &Whole) -> Result<Option<Url>, String> {
     match http::location(from, &answered.headers) {
         Some(to) if from.scheme() == "https" && to.scheme() != "https" => {
             Err(format!("sends the upload from https to {}", to.scheme()))

@@ -30,6 +30,12 @@ pub enum CliError {
         /// The files.
         paths: Vec<PathBuf>,
     },
+    /// The doctor found what would fail.
+    #[error("{failed} of the things looked at would fail")]
+    Unwell {
+        /// How many.
+        failed: usize,
+    },
     /// stdin cannot be read.
     #[error("cannot read stdin")]
     Stdin(#[source] std::io::Error),
@@ -100,6 +106,7 @@ impl CliError {
         Some(match self {
             Self::Output(_) | Self::File { .. } | Self::Stdin(_) | Self::NotYaml { .. } => return None,
             Self::There { .. } => "nothing was written; move them away, or go on with what they say".to_owned(),
+            Self::Unwell { .. } => "what to do about each stands with it".to_owned(),
             Self::StdinTwice => "give the source as a file".to_owned(),
             Self::NoPassword => "pipe it: --password-stdin < FILE".to_owned(),
             Self::HalfLogin { .. } => "set both, or neither".to_owned(),

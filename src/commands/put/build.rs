@@ -17,6 +17,7 @@ use crate::commands::put::submodules::{self, Missing};
 use crate::commands::put::{Put, followed, given, lfs};
 use crate::commands::{Rule, StepError, image};
 use crate::concourse::Edge;
+use crate::decide::doctor;
 use crate::decide::inputs::{Mode, Recipe, Tree, modes};
 use crate::decide::tags::{cache_tag, expand_build_variables};
 use crate::dockerfile;
@@ -61,7 +62,7 @@ async fn build_with(
     let ignore_file = selection.ignore_file.as_ref().map(read).transpose()?;
     let base = dockerfile::base(dockerfile, &selection.args, recipe.target.as_deref());
     let base = base.map(|name| Base::read(&name, recipe.contexts.keys()));
-    for name in selection.args.keys().filter(|name| looks_secret(name)) {
+    for name in selection.args.keys().filter(|name| doctor::looks_secret(name)) {
         put.say.line(format_args!(
             "warning: build arg {name} looks like a secret, and everybody who has the image can read it; give it in `source.build.secrets`"
         ));
@@ -119,13 +120,6 @@ async fn build_with(
         }
         result => result,
     }
-}
-
-/// Whether the name of a build arg is one that secrets have.
-fn looks_secret(name: &str) -> bool {
-    const SIGNS: [&str; 7] = ["PASSWORD", "PASSWD", "SECRET", "TOKEN", "CREDENTIAL", "PRIVATE_KEY", "API_KEY"];
-    let name = name.to_ascii_uppercase();
-    SIGNS.iter().any(|sign| name.contains(sign))
 }
 
 /// Where the layers of this branch are kept: read from its own tag and that of the default branch, written to its own.

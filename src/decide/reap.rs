@@ -3,11 +3,13 @@
 //! The registry is kept equal to git: a tag that we wrote for a commit or branch that git no longer has may go,
 //! everything else stays. A tag that cannot be judged stays, and is named. Every tag has a verdict and a reason.
 //!
-//! The files: `facts` is what was read, `rules` by what it is judged, `journal` since when tags are dead,
-//! `retention` what the user wants kept besides, `plan` what comes out and `text` how it is shown; this one decides. [`artifact`] is what the reaper itself writes to a registry.
+//! The files: `facts` is what was read, `rules` by what it is judged, `journal` since when tags are dead, `retention`
+//! what the user wants kept besides, `attached` judges signatures and their like, `plan` what comes out and `text`,
+//! `json` and `page` how it is shown; this one decides. [`artifact`] is what the reaper itself writes to a registry.
 //! Our tags are told by their names in [`tags`].
 
 pub mod artifact;
+pub mod attached;
 mod facts;
 pub mod journal;
 mod json;
@@ -41,8 +43,9 @@ pub fn reap(found: &Found, rules: &Rules, now: Timestamp) -> Result<Plan, Refusa
     let judge = Judge::new(found, rules);
     let mut reasons: BTreeMap<&str, Reason> =
         found.registry.tags.iter().map(|(tag, state)| (tag.as_str(), judge.reason(tag, state))).collect();
-    let unread = unread(&found.registry, rules, &reasons);
+    let mut unread = unread(&found.registry, rules, &reasons);
     keep_content_of_kept_tags(&found.registry, rules, &mut reasons);
+    unread.extend(attached::judge(&found.registry, rules, !judge.other_prefixes.is_empty(), &mut reasons));
 
     let mut staying: BTreeMap<Digest, Vec<&str>> = BTreeMap::new();
     for (&tag, _) in reasons.iter().filter(|(_, reason)| reason.verdict() != Verdict::Remove) {
@@ -115,6 +118,8 @@ fn trust(git: &GitFacts, rules: &Rules) -> Result<(), Refusal> {
 fn order(tag: &str, rules: &Rules) -> Order {
     match form(rules, tag) {
         OurTag::Content(_) => Order::Last,
+        // What belongs to an image goes after its tags.
+        OurTag::Foreign if attached::subject(tag).is_some() => Order::Last,
         OurTag::Commit(_) | OurTag::Latest { .. } | OurTag::Cache { .. } | OurTag::Reaper | OurTag::Foreign => {
             Order::First
         }

@@ -3,6 +3,7 @@
 //! `out` makes the images, except for servers that ask who we are: there they are pushed as they would be.
 
 mod access;
+mod attached;
 mod grace;
 mod meets;
 mod refusals;

@@ -66,6 +66,7 @@ pub async fn apply<O: Outside>(run: &Run<'_, O>, plan: Plan, found: Found, image
         return Ok(());
     }
     let method = canary::prove(run).await?;
+    state.save_what_stays().await?;
     run.say.line(match method {
         Method::ByTag => "tags are removed by name: a probe showed that this leaves their siblings alone",
         Method::Tombstone => "tags are removed by tombstones: a probe showed that this leaves their siblings alone",
@@ -160,6 +161,14 @@ impl<O: Outside> State<'_, O> {
         Ok(())
     }
 
+    /// What is ours and stays can be put again, even if somebody else deletes its manifest while this run is at work.
+    async fn save_what_stays(&mut self) -> Result<(), ReapError> {
+        let stays = self.plan.judgements().iter().filter(|judgement| judgement.verdict == Verdict::Keep);
+        let ours = stays.filter(|judgement| decide::form(self.run.rules, &judgement.tag) != OurTag::Foreign);
+        let digests = ours.filter_map(|judgement| judgement.image).collect();
+        self.images.save(self.run.outside, digests).await
+    }
+
     async fn remove_all(&mut self, method: Method) -> Result<(), ReapError> {
         for order in [Order::First, Order::Last] {
             if order == Order::Last && self.planned.values().any(|target| target.order == Order::Last) {
@@ -195,6 +204,9 @@ impl<O: Outside> State<'_, O> {
                 *now = before.clone();
             }
         }
+        // What an index has never changes.
+        registry.children.extend(std::mem::take(&mut self.found.registry.children));
+        registry.subjects = std::mem::take(&mut self.found.registry.subjects);
         self.found.registry = registry;
         self.found.git = outside.git(&self.found.registry.question(rules), None).await?;
         self.decide_again().await

@@ -40,6 +40,9 @@ pub trait Outside {
     /// The labels of the image that a manifest describes; or why they cannot be read.
     async fn labels(&self, manifest: &Manifest) -> Result<Labels, String>;
 
+    /// The manifests that an index has; none of anything else.
+    fn children(&self, manifest: &Manifest) -> Vec<Descriptor>;
+
     /// The blobs of the image that a manifest describes, with their sizes; those of all its platforms.
     async fn blobs(&self, manifest: &Manifest) -> Result<Vec<(Digest, u64)>, ReapError>;
 

@@ -8,6 +8,7 @@ use super::ReapError;
 use super::outside::{Outside, READS, at_once};
 use crate::clients::registry::{Descriptor, Manifest};
 use crate::decide::reap::artifact::{self, JournalNote, Kind, Note};
+use crate::decide::reap::attached::{self, Subject};
 use crate::decide::reap::{self as decide, Before, Blobs, Origin, Plan, RegistryFacts, Rules, TagState};
 use crate::decide::tags::OurTag;
 use crate::names::{Digest, Repository, Tag};
@@ -44,10 +45,25 @@ impl Images {
 
     /// Reads those that are not known yet.
     async fn read<O: Outside>(&mut self, outside: &O, digests: BTreeSet<Digest>) -> Result<(), ReapError> {
-        let unknown = digests.into_iter().filter(|digest| !self.0.contains_key(digest));
+        let is_known = |digest: &Digest| !matches!(self.0.get(digest), None | Some(Known::Image(_, Origin::NotRead)));
+        let unknown = digests.into_iter().filter(|digest| !is_known(digest));
         let read: Vec<_> =
             at_once(READS, unknown, async |digest| Ok((digest, read_image(outside, &digest).await?))).await?;
         self.0.extend(read);
+        Ok(())
+    }
+
+    /// Reads the manifests of those that are not known yet, to have them when somebody else removes them.
+    ///
+    /// # Errors
+    ///
+    /// A manifest cannot be read.
+    pub async fn save<O: Outside>(&mut self, outside: &O, digests: BTreeSet<Digest>) -> Result<(), ReapError> {
+        let unknown = digests.into_iter().filter(|digest| !self.0.contains_key(digest));
+        let read: Vec<_> =
+            at_once(READS, unknown, async |digest| Ok((digest, outside.manifest(&digest).await?))).await?;
+        let image = |manifest| Known::Image(manifest, Origin::NotRead);
+        self.0.extend(read.into_iter().filter_map(|(digest, manifest)| Some((digest, image(manifest?)))));
         Ok(())
     }
 
@@ -106,8 +122,13 @@ pub async fn registry<O: Outside>(
         let found = found.as_ref()?;
         let is_ours = match decide::form(rules, tag.as_str()) {
             OurTag::Reaper => true,
-            OurTag::Foreign if !rules.is_of_a_branch(tag.as_str()) => false,
-            _ => found.size == artifact::MANIFEST_BYTES,
+            OurTag::Foreign => {
+                let may_go = rules.is_of_a_branch(tag.as_str()) || attached::subject(tag.as_str()).is_some();
+                may_go && found.size == artifact::MANIFEST_BYTES
+            }
+            OurTag::Content(_) | OurTag::Commit(_) | OurTag::Latest { .. } | OurTag::Cache { .. } => {
+                found.size == artifact::MANIFEST_BYTES
+            }
         };
         is_ours.then_some(found.digest)
     };
@@ -119,6 +140,13 @@ pub async fn registry<O: Outside>(
     let below = below.flatten().collect();
     images.read(outside, below).await?;
 
+    let mut children = BTreeMap::new();
+    if listed.iter().any(|tag| attached::subject(tag).is_some()) {
+        let indexes =
+            described.values().flatten().filter(|found| is_index(&found.media_type)).map(|found| found.digest);
+        let indexes: BTreeSet<Digest> = indexes.collect();
+        children = at_once(READS, indexes, async |digest| Ok((digest, closure(outside, digest).await?))).await?;
+    }
     let states = listed.into_iter().map(|text| {
         if let Some(state) = known.get(&text) {
             return (text, state.clone());
@@ -128,7 +156,27 @@ pub async fn registry<O: Outside>(
         let state = found.map_or(TagState::Missing, |(digest, tag)| images.state(&tag, digest));
         (text, state)
     });
-    Ok(RegistryFacts { repository: repository.to_string(), tags: states.collect() })
+    let subjects = BTreeMap::new();
+    Ok(RegistryFacts { repository: repository.to_string(), tags: states.collect(), children, subjects })
+}
+
+/// Whether a media type is that of an index, OCI's or Docker's.
+fn is_index(media_type: &str) -> bool {
+    media_type.contains(".image.index.") || media_type.contains(".manifest.list.")
+}
+
+/// What an index has, also what lies deeper.
+async fn closure<O: Outside>(outside: &O, index: Digest) -> Result<BTreeSet<Digest>, ReapError> {
+    let (mut closure, mut left) = (BTreeSet::new(), vec![index]);
+    while let Some(digest) = left.pop() {
+        let Some(manifest) = outside.manifest(&digest).await? else { continue };
+        for child in outside.children(&manifest) {
+            if closure.insert(child.digest) && is_index(&child.media_type) {
+                left.push(child.digest);
+            }
+        }
+    }
+    Ok(closure)
 }
 
 /// Reads the labels of these images into what is known of the tags. Labels that cannot be read are no error: such a tag is
@@ -144,6 +192,14 @@ pub async fn labels<O: Outside>(
     images: &mut Images,
 ) -> Result<(), ReapError> {
     images.read(outside, digests.clone()).await?;
+    let tagged: BTreeSet<Digest> = facts.tags.values().filter_map(TagState::image_digest).collect();
+    for digest in digests.difference(&tagged) {
+        let subject = match images.0.get(digest) {
+            Some(Known::Gone) | None => Subject::Gone,
+            Some(_) => Subject::Image(images.origin(digest)),
+        };
+        facts.subjects.insert(*digest, subject);
+    }
     for (text, state) in &mut facts.tags {
         let digest = match state {
             TagState::Image { digest, origin: Origin::NotRead } if digests.contains(digest) => *digest,

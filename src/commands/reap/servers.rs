@@ -148,6 +148,13 @@ impl Outside for Servers {
         })
     }
 
+    fn children(&self, manifest: &Manifest) -> Vec<Descriptor> {
+        match self.registry.content(manifest) {
+            Ok(Content::Index { manifests }) => manifests,
+            Ok(Content::Image { .. }) | Err(_) => Vec::new(),
+        }
+    }
+
     async fn blobs(&self, manifest: &Manifest) -> Result<Vec<(Digest, u64)>, ReapError> {
         let weigh = |content: Content| match content {
             Content::Image { config, layers } => {

@@ -266,6 +266,37 @@ fn a_branch_that_is_killed_half_way_and_comes_back_gets_its_tag_back() {
 }
 
 #[test]
+fn a_signature_goes_after_its_image_and_comes_back_with_it() {
+    let signature = |number: u8| format!("sha256-{}.sig", manifest(number).digest.hex());
+    let signed = || {
+        let mut world = story();
+        for number in [1, 3] {
+            world.put(&signature(number), &manifest(100 + number));
+        }
+        world.protected.insert(signature(1).parse().expect("a tag"), manifest(101).digest);
+        world
+    };
+    for number in 1.. {
+        let model = Model::new(signed(), Deletes::ByDigest, Trouble::Kill(number));
+        if run(&model, Mode::Apply).is_some() {
+            assert!(number > 40, "it was killed at some requests");
+            assert_reaped(&model);
+            break;
+        }
+        let revived = Model::new(model.world.take(), Deletes::ByDigest, Trouble::None);
+        let was_there = revived.world.borrow().tags.contains_key(&signature(3).parse::<Tag>().expect("a tag"));
+        let has_image = revived.world.borrow().tags.contains_key(&latest("gone").parse::<Tag>().expect("a tag"));
+        revived.world.borrow_mut().killed = false;
+        if has_image {
+            revived.world.borrow_mut().branches.insert(branch("gone"), commit(9));
+        }
+        run(&revived, Mode::Apply).expect("nobody killed it").expect("no error");
+        let expected = (was_there && has_image).then_some(manifest(103).digest);
+        assert_eq!(revived.world.borrow().resolve(&signature(3)), expected, "{number}");
+    }
+}
+
+#[test]
 fn a_tombstone_whose_image_is_gone_does_not_stay_in_the_place_of_an_image() {
     let mut world = story();
     let before = [(content(8), manifest(8).digest)].into();

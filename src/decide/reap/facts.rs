@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 
+use super::attached::Subject;
 use super::journal::Journal;
 use super::{Rules, form};
 use crate::decide::tags::{OurTag, content_id};
@@ -27,6 +28,10 @@ pub struct RegistryFacts {
     pub repository: String,
     /// Every tag that the registry lists, and what it points to.
     pub tags: BTreeMap<String, TagState>,
+    /// What the indexes have that tags point to, also what lies deeper. Read only when a tag belongs to an image.
+    pub children: BTreeMap<Digest, BTreeSet<Digest>>,
+    /// Images that no tag points to, and to which tags belong.
+    pub subjects: BTreeMap<Digest, Subject>,
 }
 
 /// What a tag that is listed points to.
@@ -214,6 +219,11 @@ impl TagState {
             | Self::Canary { digest, .. }
             | Self::Journal { digest, .. } => Some(*digest),
         }
+    }
+
+    /// The digest of the image that the tag stands for.
+    pub fn image_digest(&self) -> Option<Digest> {
+        self.image().map(|(digest, _)| digest)
     }
 
     /// The image that the tag stands for: below a tombstone, the one from before.

@@ -46,6 +46,8 @@ pub enum Reason {
     Release,
     /// A content tag: this tag, which stays, points to the same digest.
     SameDigest(String),
+    /// It belongs to the image of this tag, which stays.
+    Attached(String),
     /// The reaper's own journal.
     Journal,
     /// Reserved for the reaper, and neither journal nor probe.
@@ -74,6 +76,12 @@ pub enum Reason {
     NoBranch,
     /// A content tag: its commit is gone, and no tag that stays points to its digest.
     Unused(CommitId, Gone),
+    /// It belongs to the image of this tag, which is dead, and to no other.
+    AttachedToDead(String),
+    /// It belongs to an image of ours that no tag points to any more.
+    SubjectUntagged,
+    /// It belongs to an image that the registry does not have.
+    SubjectGone,
     /// A probe that an earlier run left.
     LeftOverCanary,
     /// A tombstone that an earlier run left, with no image to put back.
@@ -101,17 +109,23 @@ impl Reason {
             | Self::GitTag(_)
             | Self::Protected(_)
             | Self::SameDigest(_)
+            | Self::Attached(_)
             | Self::Journal
             | Self::Reserved => Verdict::Keep,
-            Self::NotOurForm | Self::Release | Self::NotLabelled | Self::OtherRepository(_) | Self::OtherPrefix(_) => {
-                Verdict::Foreign
-            }
+            Self::NotOurForm
+            | Self::Release
+            | Self::SubjectGone
+            | Self::NotLabelled
+            | Self::OtherRepository(_)
+            | Self::OtherPrefix(_) => Verdict::Foreign,
             Self::Dangling | Self::Unread | Self::Unreadable(_) | Self::NoCommit | Self::PrefixUnclear(_) => {
                 Verdict::Unknown
             }
             Self::CommitGone(..)
             | Self::NoBranch
             | Self::Unused(..)
+            | Self::AttachedToDead(_)
+            | Self::SubjectUntagged
             | Self::LeftOverCanary
             | Self::TombstoneWithoutImage => Verdict::Remove,
         }

@@ -79,7 +79,8 @@ fn git(branches: &[(&str, u8)], reachable: &[u8]) -> GitFacts {
 
 fn found(tags: impl IntoIterator<Item = (String, TagState)>, git: GitFacts) -> Found {
     let repository = "registry.example/acme/app-ci".to_owned();
-    Found { registry: RegistryFacts { repository, tags: tags.into_iter().collect() }, git }
+    let (children, subjects) = (BTreeMap::new(), BTreeMap::new());
+    Found { registry: RegistryFacts { repository, tags: tags.into_iter().collect(), children, subjects }, git }
 }
 
 fn content(number: u8) -> String {
@@ -517,6 +518,62 @@ fn a_page_shows_the_space_of_each_branch_and_what_goes() {
     for judgement in plan.judgements().iter().filter(|judgement| !judgement.tag.contains('<')) {
         assert!(page.contains(&format!("<code>{}</code>", judgement.tag)), "{}", judgement.tag);
     }
+}
+
+#[test]
+fn what_belongs_to_an_image_stays_and_goes_with_it() {
+    let signature = |number: u8, kind: &str| (format!("sha256-{}{kind}", digest(number).hex()), foreign(100 + number));
+    let index = TagState::Image { digest: digest(20), origin: Origin::Labels(labels(1)) };
+    let tags = [
+        ("master-latest".to_owned(), image(1)),
+        (commit(1).to_string(), index),
+        (commit(2).to_string(), image(2)),
+        ("v1".to_owned(), foreign(3)),
+        signature(1, ".sig"),
+        signature(2, ".att"),
+        signature(3, ".sbom"),
+        signature(21, ""),
+        signature(4, ".sig"),
+        signature(5, ".sig"),
+        signature(6, ".sig"),
+        signature(7, ".sig"),
+    ];
+    let mut found = found(tags, git(&[("master", 1)], &[1]));
+    found.registry.children.insert(digest(20), [digest(21)].into());
+    let unread = reap(&found, &rules(), now()).expect("no refusal").unread().clone();
+    assert_eq!(unread, [digest(4), digest(5), digest(6), digest(7)].into());
+    let theirs = Labels { repository: Some("git.example/other".to_owned()), ..labels(5) };
+    found.registry.subjects = [
+        (digest(4), attached::Subject::Image(Origin::Labels(labels(4)))),
+        (digest(5), attached::Subject::Image(Origin::Labels(theirs))),
+        (digest(6), attached::Subject::Gone),
+        (digest(7), attached::Subject::Image(Origin::Unreadable { why: "it is broken".to_owned() })),
+    ]
+    .into();
+    let plan = reap(&found, &rules(), now()).expect("no refusal");
+    assert_eq!(plan.unread().len(), 0);
+    let judged = |number: u8, kind: &str| {
+        let tag = signature(number, kind).0;
+        let judgement = plan.judgements().iter().find(|judgement| judgement.tag == tag).expect("it is judged");
+        (judgement.verdict, judgement.reason.to_string())
+    };
+    let [c1, c2] = [commit(1), commit(2)];
+    for (number, kind, verdict, reason) in [
+        (1, ".sig", Verdict::Keep, "belongs to the image of tag master-latest, which stays".to_owned()),
+        (2, ".att", Verdict::Remove, format!("belongs to the image of tag {c2} alone")),
+        (3, ".sbom", Verdict::Keep, "belongs to the image of tag v1, which stays".to_owned()),
+        (21, "", Verdict::Keep, format!("belongs to the image of tag {c1}, which stays")),
+        (4, ".sig", Verdict::Remove, "belongs to an image that no tag points to any more".to_owned()),
+        (5, ".sig", Verdict::Foreign, "not a tag that git-image writes here".to_owned()),
+        (6, ".sig", Verdict::Foreign, "belongs to an image that is not there".to_owned()),
+        (7, ".sig", Verdict::Foreign, "not a tag that git-image writes here".to_owned()),
+    ] {
+        assert_eq!(judged(number, kind), (verdict, reason), "{number}{kind}");
+    }
+    // Where two images share a repository, nobody can tell whose an image without tags is.
+    found.registry.tags.insert(format!("web-{}", content(9)), foreign(9));
+    let plan = reap(&found, &rules(), now()).expect("no refusal");
+    assert_eq!(removed(&plan), [commit(2).to_string(), signature(2, ".att").0].into());
 }
 
 /// Names for tags: few, so that they meet.

@@ -50,6 +50,7 @@ pub struct World {
     pub manifests: BTreeMap<Digest, Manifest>,
     pub labels: BTreeMap<Digest, Labels>,
     pub notes: BTreeMap<Digest, Bytes>,
+    pub children: BTreeMap<Digest, Vec<Descriptor>>,
     pub tags: BTreeMap<Tag, Digest>,
     pub branches: BTreeMap<Branch, CommitId>,
     /// What must never be lost, not even for one request.
@@ -186,6 +187,10 @@ impl Outside for Model {
     async fn labels(&self, manifest: &Manifest) -> Result<Labels, String> {
         let labels = self.request(|world| world.labels.get(&manifest.digest).cloned()).await;
         Ok(labels.map_err(|error| error.to_string())?.unwrap_or_default())
+    }
+
+    fn children(&self, manifest: &Manifest) -> Vec<Descriptor> {
+        self.world.borrow().children.get(&manifest.digest).cloned().unwrap_or_default()
     }
 
     async fn blobs(&self, manifest: &Manifest) -> Result<Vec<(Digest, u64)>, ReapError> {

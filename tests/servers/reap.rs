@@ -8,6 +8,7 @@ mod grace;
 mod meets;
 mod refusals;
 mod rules;
+mod story;
 
 use serde_json::{Value, json};
 

@@ -18,7 +18,7 @@ fn writes(request: &str) -> bool {
 }
 
 /// The source with the registry behind a proxy.
-fn behind(project: &Project, proxy: &Proxy) -> Value {
+pub fn behind(project: &Project, proxy: &Proxy) -> Value {
     project.source_with(&[("/registry/repository", json!(format!("{}/{}", proxy.host(), project.name)))])
 }
 
@@ -62,12 +62,12 @@ fn a_run_that_is_killed_at_a_write_is_finished_by_the_next_one() {
     }
 }
 
-fn pid(id: u32) -> Pid {
+pub fn pid(id: u32) -> Pid {
     Pid::from_raw(id.try_into().expect("a process id is small")).expect("a process id is not 0")
 }
 
 /// Whether a child of ours still runs: it has an open memory map until it ends.
-fn is_running(id: u32) -> bool {
+pub fn is_running(id: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{id}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 

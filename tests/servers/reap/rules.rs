@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{after_a_branch, apply, lines, tag, tags};
+use super::{after_a_branch, apply, lines, plan, tag, tags};
 use crate::project::Project;
 use crate::support::git::file;
+use crate::support::temporary;
 
 /// The source with rules for the reaper.
 fn with(project: &Project, rules: Value) -> Value {
@@ -56,4 +57,28 @@ fn protected_tags_stay_and_users_tags_go_with_their_branch() {
     // The content tag of what is protected stays.
     assert_eq!(removed.len(), dead.len(), "{}", ran.stdout);
     assert!(project.digest("feat-bar-debug").is_some());
+}
+
+#[test]
+fn the_plan_is_written_as_json_and_as_a_page_with_sizes() {
+    let (project, dead) = after_a_branch("reap-page");
+    let directory = temporary();
+    let file = directory.path().join("plan.html");
+    let ran = plan(&project.source, &["--json", "--html", file.to_str().expect("the path is text")]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let json: Value = serde_json::from_str(&ran.stdout).expect("stdout is one JSON object");
+    let removed = json["tags"].as_array().expect("it has tags").iter().filter(|row| row["verdict"] == "remove");
+    assert_eq!(removed.map(|row| row["tag"].as_str().expect("a text")).collect::<Vec<_>>(), dead);
+    let page = std::fs::read_to_string(&file).expect("the page was written");
+    let master = page.split_once("<h2>master</h2>\n<p>").map_or("", |(_, rest)| rest);
+    // The layers of the base image.
+    assert!(master.starts_with(|c: char| c.is_ascii_digit()) && master.contains(" that others need too"), "{page}");
+    assert!(page.contains("<svg") && page.contains("<h2>feat-foo-d8e70cfd (gone)</h2>"), "{page}");
+
+    let nowhere = directory.path().join("no/plan.html");
+    let nowhere = nowhere.to_str().expect("the path is text");
+    let ran = plan(&project.source, &["--html", nowhere]);
+    let error = ran.stderr.split_once("error: ").map_or("", |(_, error)| error);
+    assert_eq!(error, format!("cannot write the page to {nowhere}\ncause: No such file or directory (os error 2)\n"));
+    assert_eq!(ran.code, Some(1));
 }

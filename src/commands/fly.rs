@@ -131,6 +131,18 @@ impl FlyArgs {
         Ok(Pipeline::of_branch(name.map_err(FlyError::Name)?, branch, default))
     }
 
+    /// The epoch with which the pipeline of the default branch builds now. `None`: it has none, or fly finds no such
+    /// pipeline; if fly cannot reach Concourse at all, what is run next says so.
+    pub async fn epoch(&self, pipeline: &PipelineName, edge: &Edge) -> Option<String> {
+        let target = self.target.iter().flat_map(|target| ["--target", target]);
+        let fly = edge.programs.find("fly")?;
+        let fly = Program::new(&fly.display().to_string(), "fly get-pipeline", &edge.programs).envs(&edge.variables);
+        let fly = fly.args(target).args(["get-pipeline", "--json", "--pipeline", &pipeline.to_string()]);
+        let config = serde_json::from_slice(&fly.output().await.ok()?).ok()?;
+        let source = crate::pipeline::source(&config, None).ok()?;
+        source.pointer("/build/epoch").and_then(Value::as_str).filter(|epoch| !epoch.contains("((")).map(str::to_owned)
+    }
+
     /// Shows what is run, and runs it.
     pub async fn run(
         &self,

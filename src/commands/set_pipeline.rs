@@ -18,7 +18,8 @@ use crate::say::Say;
 ///
 /// The branch must be on the remote `origin`, as it is here. The default branch has a pipeline of its own, with releases
 /// and the reaper; every other branch is an instance of it: `app/branch:"feat/foo"`. The variables `branch` and, when it
-/// has no value, `git_uri` are set from the working tree.
+/// has no value, `git_uri` are set from the working tree; `epoch`, when it has none, is that of the pipeline of the
+/// default branch, unless --print is given.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct SetPipelineArgs {
@@ -95,6 +96,14 @@ pub async fn set_pipeline(args: &SetPipelineArgs, out: &mut impl Write, edge: &E
         words.extend(["--var".to_owned(), format!("git_uri={}", place.address.as_str())]);
     }
     words.extend(["--yaml-var".to_owned(), pipeline.branch_setting()]);
+    // Images of another epoch are other images: a branch would find none of those that are there.
+    if variables.get("epoch").is_none_or(Value::is_null)
+        && !args.fly.print
+        && let Some(epoch) = args.fly.epoch(&pipeline.name, edge).await
+    {
+        say.line(format_args!("epoch     {epoch}, as pipeline {} has it now", pipeline.name));
+        words.extend(["--var".to_owned(), format!("epoch={epoch}")]);
+    }
     args.fly.run("set-pipeline", &words, out, edge, say).await
 }
 

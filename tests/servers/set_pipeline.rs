@@ -12,6 +12,7 @@ use crate::support::{servers, temporary};
 /// Writes its arguments, the template and what the user says to files beside itself.
 const FLY: &str = r#"#!/bin/sh
 directory=$(dirname "$0")
+case " $* " in *' get-pipeline '*) exec cat "$directory/$6.json" ;; esac
 for word do printf '%s\n' "$word"; done > "$directory/arguments"
 while [ $# -gt 0 ]; do
     [ "$1" = --config ] && cp "$2" "$directory/config"
@@ -126,6 +127,33 @@ fn the_branch_that_is_checked_out_gets_its_pipeline() {
         ]
     );
     assert_eq!(place.config(), include_str!("../../pipelines/feature-branch.yml"));
+}
+
+#[test]
+fn a_branch_builds_in_the_epoch_of_the_default_branch() {
+    let place = Place::new("set-pipeline-epoch");
+    place.write("tree/vars.yml", "pipeline: app\nepoch: null\n");
+    let config = |epoch| {
+        let source = format!(r#"{{"git": {{}}, "registry": {{}}, "build": {{"epoch": {epoch}}}}}"#);
+        format!(r#"{{"resources": [{{"name": "image", "type": "git-image", "source": {source}}}]}}"#)
+    };
+    let arguments = ["set-pipeline", "--target", "ci", "-l", "vars.yml", "--branch", "feat/foo"];
+    for (epoch, given, expected) in [
+        ("\"2026-11\"", None, Some("epoch=2026-11")),
+        ("\"2026-11\"", Some("epoch=mine"), Some("epoch=mine")),
+        ("\"((epoch))\"", None, None),
+        ("null", None, None),
+    ] {
+        place.write("bin/app.json", &config(epoch));
+        let ran =
+            place.run(&arguments.into_iter().chain(given.iter().flat_map(|given| ["-v", given])).collect::<Vec<_>>());
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        let asked = place.asked();
+        let epochs: Vec<&str> = asked.iter().map(String::as_str).filter(|word| word.starts_with("epoch=")).collect();
+        assert_eq!(epochs, Vec::from_iter(expected), "{epoch}");
+        let said = "\nepoch     2026-11, as pipeline app has it now\nrun       ";
+        assert_eq!(ran.stderr.contains(said), expected == Some("epoch=2026-11"), "{}", ran.stderr);
+    }
 }
 
 #[test]

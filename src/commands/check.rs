@@ -52,7 +52,7 @@ async fn check_with(request: &CheckRequest, edge: &Edge, say: &Say, cache: &Cach
         say.line(format_args!("git: {} is still at {}: nothing new", tip.branch, tip.commit.short()));
         let wanted = known.bases.map(|bases| (known.version, bases)).into_iter().collect();
         let bases = now(source, &wanted, say).await?;
-        return Ok(announce(&[known.version], version.as_ref(), &bases));
+        return Ok(answered(&[known.version], version.as_ref(), &bases, say));
     }
     let want = Want::Branch(tip.branch.clone());
     if !git.has(tip.commit).await? {
@@ -126,7 +126,24 @@ async fn check_with(request: &CheckRequest, edge: &Edge, say: &Say, cache: &Cach
             say.line(format_args!("git: {} is at {}; it has no version to announce", tip.branch, tip.commit.short()))
         }
     }
-    Ok(announce(&found.versions, version.as_ref(), &bases))
+    Ok(answered(&found.versions, version.as_ref(), &bases, say))
+}
+
+/// What is announced, with a word where git alone has nothing new.
+fn answered(
+    versions: &[Version],
+    given: Option<&Version>,
+    bases: &BTreeMap<Version, BasesId>,
+    say: &Say,
+) -> Vec<Version> {
+    let announced = announce(versions, given, bases);
+    if let (Some(given), Some(newest)) = (given, announced.last())
+        && given != newest
+        && given.without_bases() == newest.without_bases()
+    {
+        say.line(format_args!("base: of {} there is a version with other base images", newest.commit.short()));
+    }
+    announced
 }
 
 /// The images that versions are to be built on, of those versions that git describes. Of the given one they matter only

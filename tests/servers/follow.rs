@@ -76,6 +76,7 @@ fn moved(ran: &Ran, given: &Value) -> Value {
     let newer = answer[1].clone();
     assert_eq!((&newer["ref"], &newer["inputs"]), (&given["ref"], &given["inputs"]));
     assert_ne!(newer["bases"], given["bases"]);
+    assert!(ran.stderr.ends_with(" there is a version with other base images\n"), "{}", ran.stderr);
     newer
 }
 

@@ -16,10 +16,11 @@ use super::completions::CompletionsArgs;
 use super::destroy_pipeline::DestroyPipelineArgs;
 use super::doctor::DoctorArgs;
 use super::init::InitArgs;
+use super::inputs::list::InputsArgs;
 use super::man::ManArgs;
 use super::reap::args::ReapArgs;
 use super::set_pipeline::SetPipelineArgs;
-use super::{badge, branches, completions, destroy_pipeline, doctor, init, man, reap, set_pipeline};
+use super::{badge, branches, completions, destroy_pipeline, doctor, init, inputs, man, reap, set_pipeline};
 use crate::concourse::Edge;
 use crate::error::Error;
 use crate::say::Say;
@@ -62,6 +63,7 @@ enum Command {
     DestroyPipeline(DestroyPipelineArgs),
     Branches(BranchesArgs),
     Badge(BadgeArgs),
+    Inputs(InputsArgs),
     Doctor(DoctorArgs),
     Reap(ReapArgs),
     Completions(CompletionsArgs),
@@ -86,6 +88,7 @@ pub async fn run(
         Command::DestroyPipeline(args) => destroy_pipeline::destroy_pipeline(args, output, edge, say).await,
         Command::Branches(args) => branches::branches(args, input, output, edge, say).await,
         Command::Badge(args) => badge::badge(args, input, output, edge, say).await,
+        Command::Inputs(args) => inputs::list::list(args, input, output, edge, say).await,
         Command::Doctor(args) => doctor::doctor(args, input, output, edge, say).await,
         Command::Reap(args) => reap::reap(args, input, output, edge, say).await,
         Command::Completions(args) => completions::completions(args, output),

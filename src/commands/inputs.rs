@@ -1,5 +1,7 @@
 //! Reads what [`decide::inputs`](crate::decide::inputs) asks for, from git or from a checkout.
 
+pub mod list;
+
 use std::collections::BTreeMap;
 
 use crate::clients::git::Git;

@@ -1,5 +1,6 @@
 //! What an image is made of, and the digest of it: the `inputs` of a version.
 
+pub mod changes;
 mod encoding;
 mod error;
 mod pathspec;

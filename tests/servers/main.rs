@@ -20,6 +20,7 @@ mod follow;
 mod get;
 mod init;
 mod inputs;
+mod inputs_list;
 mod project;
 mod proxy;
 mod put;

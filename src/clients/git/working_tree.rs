@@ -25,6 +25,12 @@ pub enum WorkingTreeError {
     /// HEAD names a branch that no image can be made for.
     #[error("cannot use the branch of this working tree")]
     Branch(#[source] BadName),
+    /// A revision means no commit.
+    #[error("there is no commit {revision:?} in this working tree, and no such branch on the remote")]
+    NoCommit {
+        /// The revision.
+        revision: String,
+    },
     /// There is no such remote.
     #[error("this working tree has no remote {REMOTE}")]
     NoRemote,
@@ -43,6 +49,7 @@ impl WorkingTreeError {
             Self::Program(ProgramError::Missing { .. }) => "install git, and see that it is on the PATH".to_owned(),
             Self::Program(_) | Self::Branch(_) => return None,
             Self::None(_) => "run it in a clone of the repository".to_owned(),
+            Self::NoCommit { .. } => "give its 40 digits, or fetch it".to_owned(),
             Self::NoRemote => format!("add it: git remote add {REMOTE} URL"),
             Self::Remote(_) => format!("git itself must be able to: git ls-remote {REMOTE}"),
             Self::Sha256 => "only repositories with SHA-1 object names can be used for now".to_owned(),
@@ -114,6 +121,21 @@ impl WorkingTree {
         match program.output().await {
             Ok(id) => Ok(text(&id).parse().ok()),
             Err(ProgramError::Failed { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The commit that a revision means, as `HEAD~3`.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    pub async fn commit(&self, revision: &str) -> Result<CommitId, WorkingTreeError> {
+        let none = || WorkingTreeError::NoCommit { revision: revision.to_owned() };
+        let wanted = format!("{revision}^{{commit}}");
+        match self.git("rev-parse").args(["--verify", "--quiet", "--end-of-options", &wanted]).output().await {
+            Ok(id) => text(&id).parse().map_err(|_| none()),
+            Err(ProgramError::Failed { .. }) => Err(none()),
             Err(error) => Err(error.into()),
         }
     }

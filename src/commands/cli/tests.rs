@@ -22,6 +22,7 @@ fn the_help_says_what_each_command_does_and_what_it_needs() {
         ("set-pipeline", include_str!("../../../tests/golden/set-pipeline-help.txt")),
         ("destroy-pipeline", include_str!("../../../tests/golden/destroy-pipeline-help.txt")),
         ("branches", include_str!("../../../tests/golden/branches-help.txt")),
+        ("inputs", include_str!("../../../tests/golden/inputs-help.txt")),
         ("doctor", include_str!("../../../tests/golden/doctor-help.txt")),
         ("badge", include_str!("../../../tests/golden/badge-help.txt")),
         ("completions", include_str!("../../../tests/golden/completions-help.txt")),

@@ -117,8 +117,7 @@ enum Found {
 }
 
 fn template(given: Option<&Path>, pipeline: &Pipeline, variables: &Variables, root: &Path) -> Found {
-    let named = variables.get(pipeline.template.variable()).and_then(Value::as_str);
-    let own = named.and_then(|named| named.strip_prefix("repo/")).map(|below| root.join(below));
+    let own = pipeline.template.own(variables, root);
     given.map(Path::to_owned).or(own).map_or(Found::Ours(pipeline.template), Found::File)
 }
 

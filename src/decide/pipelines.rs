@@ -1,9 +1,11 @@
 //! Which pipeline a branch has: its name, its template, and whether it may be set.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::names::{BadName, Branch, CommitId, GitRepository};
+use crate::pipeline::Variables;
 
 /// The name of a pipeline: an identifier of Concourse.
 ///
@@ -76,12 +78,13 @@ impl Template {
         }
     }
 
-    /// The variable that names a template of the user's own.
-    pub fn variable(self) -> &'static str {
-        match self {
+    /// The template of the user's own that the variables name: `repo/…`, below the root of the repository.
+    pub fn own(self, variables: &Variables, root: &Path) -> Option<PathBuf> {
+        let name = match self {
             Self::Master => "master_template",
             Self::FeatureBranch => "feature_template",
-        }
+        };
+        Some(root.join(variables.get(name)?.as_str()?.strip_prefix("repo/")?))
     }
 }
 

@@ -125,7 +125,7 @@ fn what_is_wrong_with_the_source_is_said_whole() {
             "error: stdin cannot be both the source and the password\nhint: give the source as a file\n".to_owned(),
         ),
         (
-            &["--pipeline", &two, "--resource", "b", "--username", "ada", "--password-stdin"],
+            &["--pipeline", &two, "--resource", "b", "--repository", "r.example.com/a", "--username", "ada", "--password-stdin"],
             "\n",
             "error: there is no password on stdin\nhint: pipe it: --password-stdin < FILE\n".to_owned(),
         ),

@@ -68,6 +68,10 @@ fn the_files_of_a_new_project_build_an_image_and_set_a_pipeline() {
     assert_eq!(get(&source, &version, image.path(), json!({})).succeeds()["version"], version);
     assert!(image.path().join("rootfs/bin").is_dir(), "the base image is below it");
 
+    // Inside the working tree, no command needs to be told which image is meant.
+    let ran = Program::git_image(["inputs", "--json"]).working_directory(&tree.path).run_text("");
+    assert_eq!(ran.succeeds()["inputs"], version["inputs"]);
+
     let ran = Program::git_image(["set-pipeline", "--print"]).working_directory(&tree.path).run_text("");
     let command = format!(
         "fly set-pipeline --pipeline init --config {0}/ci/pipelines/master.yml --load-vars-from {0}/ci/variables.yml --yaml-var 'branch=\"master\"'\n",

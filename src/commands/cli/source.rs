@@ -1,7 +1,7 @@
 //! Which image a command is about: the `source` of its resource, wherever the user has it.
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde_json::{Map, Value, json};
@@ -11,9 +11,10 @@ use super::variables::VariableArgs;
 use crate::clients::credential_helper;
 use crate::clients::git::WorkingTree;
 use crate::concourse::Edge;
+use crate::decide::pipelines::Template;
 use crate::error::Error;
 use crate::names::Secret;
-use crate::pipeline;
+use crate::pipeline::{self, Variables};
 use crate::request::docker_config::{self, Kept};
 use crate::request::{Credentials, Source};
 use crate::say::Say;
@@ -25,8 +26,9 @@ use crate::yaml;
 pub struct SourceArgs {
     /// The resource's `source`, as YAML or JSON: a file, or - for stdin
     ///
-    /// Without it and --pipeline, and inside a working tree: the git repository is the remote `origin`, and the image
-    /// is the one of --repository.
+    /// Without it and --pipeline, inside a working tree: the image of the pipeline that `set-pipeline` would set for the
+    /// default branch, with the variables that are given or lie in ci/variables.yml; where there are none, the image
+    /// --repository of the remote `origin`.
     #[arg(long, value_name = "FILE", conflicts_with = "pipeline")]
     source: Option<Input>,
 
@@ -86,10 +88,19 @@ impl SourceArgs {
     ///
     /// It cannot be read or is none, a variable has no value, or a credential helper fails.
     pub async fn read(&self, stdin: &mut impl Read, edge: &Edge, say: &Say) -> Result<Source, Error> {
-        let mut source = self.variables.read()?.fill(self.find(stdin, edge).await?);
+        let (found, variables) = self.find(stdin, edge).await?;
+        let mut source = variables.fill(found);
         if let Some(repository) = &self.repository {
             set(&mut source, "registry", "repository", repository);
         }
+        for block in ["git", "registry"] {
+            source.get_mut(block).into_iter().for_each(forget_unfilled_logins);
+        }
+        let unfilled: Vec<String> = pipeline::names(&source).into_iter().collect();
+        if !unfilled.is_empty() {
+            return Err(CliError::Unfilled { names: unfilled }.into());
+        }
+        // After that: a password may look like a variable.
         for (block, names) in
             [("git", ["GIT_IMAGE_GIT_USERNAME", "GIT_IMAGE_GIT_PASSWORD"]), ("registry", REGISTRY_VARIABLES)]
         {
@@ -105,13 +116,6 @@ impl SourceArgs {
             set(&mut source, "registry", "username", username);
             set(&mut source, "registry", "password", &self.password(stdin)?);
         }
-        for block in ["git", "registry"] {
-            source.get_mut(block).into_iter().for_each(forget_unfilled_logins);
-        }
-        let unfilled: Vec<String> = pipeline::names(&source).into_iter().collect();
-        if !unfilled.is_empty() {
-            return Err(CliError::Unfilled { names: unfilled }.into());
-        }
         let mut source = Source::from_value(source)?;
         for secret in source.secrets() {
             say.hide(secret);
@@ -123,15 +127,11 @@ impl SourceArgs {
         Ok(source)
     }
 
-    /// The source as the user has it.
-    async fn find(&self, stdin: &mut impl Read, edge: &Edge) -> Result<Value, Error> {
+    /// The source as the user has it, and values for its variables.
+    async fn find(&self, stdin: &mut impl Read, edge: &Edge) -> Result<(Value, Variables), Error> {
         if let Some(path) = &self.pipeline {
-            let text = std::fs::read_to_string(path);
-            let text = text.map_err(|source| CliError::File { what: "read", path: path.clone(), source })?;
-            let what = path.display().to_string();
-            let value = yaml::parse(&text).map_err(|source| CliError::NotYaml { what: what.clone(), source })?;
-            let source = pipeline::source(&value, self.resource.as_deref());
-            return Ok(source.map_err(|source| CliError::Pipeline { what, source })?);
+            let text = read_file(path)?;
+            return Ok((self.of_pipeline(&text, &path.display().to_string())?, self.variables.read()?));
         }
         let (what, text) = match &self.source {
             Some(Input::Stdin) if self.password_stdin => return Err(CliError::StdinTwice.into()),
@@ -140,24 +140,40 @@ impl SourceArgs {
                 stdin.read_to_string(&mut text).map_err(CliError::Stdin)?;
                 ("stdin".to_owned(), text)
             }
-            Some(Input::File(path)) => {
-                let text = std::fs::read_to_string(path);
-                let failed = |source| CliError::File { what: "read", path: path.clone(), source };
-                (path.display().to_string(), text.map_err(failed)?)
-            }
+            Some(Input::File(path)) => (path.display().to_string(), read_file(path)?),
             None => return self.of_working_tree(edge).await,
         };
         let value = yaml::parse(&text).map_err(|source| CliError::NotYaml { what, source })?;
-        Ok(value)
+        Ok((value, self.variables.read()?))
     }
 
-    /// The repository that the working tree is a clone of.
-    async fn of_working_tree(&self, edge: &Edge) -> Result<Value, Error> {
+    fn of_pipeline(&self, text: &str, what: &str) -> Result<Value, CliError> {
+        let what = || what.to_owned();
+        let value = yaml::parse(text).map_err(|source| CliError::NotYaml { what: what(), source })?;
+        pipeline::source(&value, self.resource.as_deref()).map_err(|source| CliError::Pipeline { what: what(), source })
+    }
+
+    /// The image of the pipeline whose variables lie in the working tree, or are given; without any, the repository that
+    /// the working tree is a clone of, with the settings that need not be given.
+    async fn of_working_tree(&self, edge: &Edge) -> Result<(Value, Variables), Error> {
+        let tree = match WorkingTree::open(edge).await {
+            Err(_) if self.repository.is_none() => return Err(CliError::NoSource.into()),
+            tree => tree?,
+        };
+        let given = self.variables.or_of(tree.root());
+        let variables = given.read()?;
+        if !given.is_empty() {
+            let template = Template::Master;
+            let source = match template.own(&variables, tree.root()) {
+                Some(path) => self.of_pipeline(&read_file(&path)?, &path.display().to_string())?,
+                None => self.of_pipeline(template.text(), template.file_name())?,
+            };
+            return Ok((source, variables));
+        }
         if self.repository.is_none() {
             return Err(CliError::NoSource.into());
         }
-        let tree = WorkingTree::open(edge).await?;
-        Ok(json!({"git": {"uri": tree.remote_address().await?}, "registry": {}}))
+        Ok((json!({"git": {"uri": tree.remote_address().await?}, "registry": {}}), variables))
     }
 
     /// The first line of stdin.
@@ -169,6 +185,10 @@ impl SourceArgs {
             Some(_) | None => Err(CliError::NoPassword),
         }
     }
+}
+
+fn read_file(path: &Path) -> Result<String, CliError> {
+    std::fs::read_to_string(path).map_err(|source| CliError::File { what: "read", path: path.to_owned(), source })
 }
 
 const REGISTRY_VARIABLES: [&str; 2] = ["GIT_IMAGE_REGISTRY_USERNAME", "GIT_IMAGE_REGISTRY_PASSWORD"];

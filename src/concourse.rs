@@ -123,8 +123,8 @@ where
         step(request, &edge, &say).await
     });
     match answer {
-        Some(answer) => print(&say, &answer),
-        None => ExitCode::FAILURE,
+        Ok(answer) => print(&say, &answer),
+        Err(code) => code,
     }
 }
 
@@ -135,15 +135,19 @@ fn keep_engine() -> Option<ExitCode> {
     is_keeper.then(|| keeper::run(std::io::BufReader::new(std::io::stdin())))
 }
 
-/// Runs a future to its end, or to SIGTERM or SIGINT; says what went wrong. `None` means that it did not succeed.
-pub fn block_on<T>(say: &Say, future: impl Future<Output = Result<T, Error>>) -> Option<T> {
+/// Runs a future to its end, or to SIGTERM or SIGINT; says what went wrong.
+///
+/// # Errors
+///
+/// With what the program is to end when it did not succeed.
+pub fn block_on<T>(say: &Say, future: impl Future<Output = Result<T, Error>>) -> Result<T, ExitCode> {
     // Fails only when a provider was installed before, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             say.line(format_args!("error: cannot start the runtime\ncause: {error}"));
-            return None;
+            return Err(ExitCode::FAILURE);
         }
     };
     let result = runtime.block_on(async {
@@ -163,17 +167,17 @@ pub fn block_on<T>(say: &Say, future: impl Future<Output = Result<T, Error>>) ->
     });
     // A thread that unpacks removes what it made when its step is dropped: it gets the time for that.
     runtime.shutdown_timeout(LAST_WORK);
-    match result? {
-        Ok(Ok(value)) => Some(value),
+    match result.ok_or(ExitCode::FAILURE)? {
+        Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => {
             say.line(Report(&error));
-            None
+            Err(error.exit_code())
         }
         Err(signal) => {
             say.line(format_args!(
                 "error: stopped by {signal}\nhint: what was begun has been ended; running the step again continues safely"
             ));
-            None
+            Err(ExitCode::FAILURE)
         }
     }
 }

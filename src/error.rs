@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::process::ExitCode;
 
 use crate::clients::checkout::CheckoutError;
 use crate::clients::engine::EngineError;
@@ -61,6 +62,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// With what the program ends: 2 for wrong usage of the command line, else 1.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Cli(error) if error.is_usage() => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
+        }
+    }
+
     /// What the user can do about it, when we know.
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -12,5 +12,5 @@ fn main() -> ExitCode {
     let (say, edge) = (Say::new(std::io::stderr()), concourse::read_edge());
     let (mut input, mut output) = (std::io::stdin(), std::io::stdout());
     let ran = concourse::block_on(&say, cli::run(&cli, &mut input, &mut output, &edge, &say));
-    if ran.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    ran.map_or_else(|code| code, |()| ExitCode::SUCCESS)
 }

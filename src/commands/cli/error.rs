@@ -101,6 +101,11 @@ pub enum CliError {
 }
 
 impl CliError {
+    /// Whether the arguments do not fit together, whatever the servers say.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::NoSource | Self::StdinTwice)
+    }
+
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         Some(match self {

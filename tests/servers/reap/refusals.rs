@@ -202,11 +202,9 @@ fn plan_without_grace(project: &Project) -> String {
 
 #[test]
 fn wrong_usage_ends_with_2() {
-    for arguments in [
-        &["reap", "x"][..],
-        &["reap", "--source", "-", "--grace", "1w"],
-        &["reap", "--source", "-", "--max-delete", "x"],
-    ] {
+    for arguments in
+        [&["reap"][..], &["reap", "--source", "-", "--grace", "1w"], &["reap", "--source", "-", "--max-delete", "x"]]
+    {
         let ran = Program::git_image(arguments.iter().copied()).run_text("");
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""), "{arguments:?}: {}", ran.stderr);
     }

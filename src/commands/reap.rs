@@ -1,8 +1,9 @@
 //! `git-image reap`: removes the tags of branches and commits that git no longer has.
 //!
 //! The registry is read before git, and git again before anything goes; [`crate::decide::reap`] says why.
-//! The files: `read` reads, `record` keeps the journal, `canary` proves how a tag is removed, `apply` removes; they ask
-//! the outside through `outside`, which `servers` connects to the real registry and git.
+//! The files: `read` reads, `record` keeps the journal, `canary` proves how a tag is removed, `remove` removes, and
+//! `apply` says what and looks again; they ask the outside through `outside`, which `registry` and `servers` connect to
+//! the real registry and git.
 
 mod apply;
 pub mod args;
@@ -10,6 +11,8 @@ mod canary;
 mod outside;
 mod read;
 mod record;
+mod registry;
+mod remove;
 mod servers;
 
 use std::collections::BTreeMap;
@@ -21,6 +24,7 @@ use jiff::Timestamp;
 use self::args::{Format, Mode, ReapArgs};
 use self::outside::Outside;
 use self::read::Images;
+use self::remove::Run;
 use crate::clients::git::GitError;
 use crate::clients::registry::RegistryError;
 use crate::concourse::Edge;
@@ -249,7 +253,7 @@ async fn plan_and_apply<O: Outside>(
     let (plan, found, images) = read_and_decide(outside, repository, rules, now, say).await?;
     show(&plan, format, output)?;
     if let Some(file) = html {
-        let blobs = read::blobs(outside, &plan, &images).await?;
+        let blobs = read::blobs(outside.registry(), &plan, &images).await?;
         let written = std::fs::write(file, plan.page(&blobs));
         written.map_err(|source| ReapError::Page { file: file.to_owned(), source })?;
     }
@@ -259,8 +263,15 @@ async fn plan_and_apply<O: Outside>(
         Mode::Apply => {
             plan.within_limits().map_err(|refusal| refused(repository, refusal))?;
             let id = random_run_id()?;
-            let run = apply::Run { outside, repository, rules, id: &id, now, say };
-            apply::apply(&run, plan, found, images).await
+            let run = Run {
+                registry: outside.registry(),
+                repository,
+                writer: rules.repository.as_str(),
+                tag_prefix: &rules.tag_prefix,
+                id: &id,
+                say,
+            };
+            apply::apply(&apply::Reaping { outside, rules, now, run }, plan, found, images).await
         }
     }
 }
@@ -274,7 +285,7 @@ async fn read_and_decide<O: Outside>(
 ) -> Result<(Plan, Found, Images), ReapError> {
     let mut images = Images::default();
     say.line(format_args!("reading the tags of {repository}"));
-    let registry = read::registry(outside, repository, rules, &BTreeMap::new(), &mut images).await?;
+    let registry = read::registry(outside.registry(), repository, rules, &BTreeMap::new(), &mut images).await?;
     say.line(format_args!("reading the branches and the history of {}", rules.repository));
     let git = outside.git(&registry.question(rules), None).await?;
     let mut found = Found { registry, git };
@@ -305,7 +316,7 @@ async fn decide_by_labels<O: Outside>(
         if plan.unread().is_empty() {
             break;
         }
-        read::labels(outside, plan.unread(), &mut found.registry, images).await?;
+        read::labels(outside.registry(), plan.unread(), &mut found.registry, images).await?;
         let question = found.registry.question(rules);
         if !found.git.answers(&question) {
             found.git = outside.git(&question, Some(&found.git)).await?;

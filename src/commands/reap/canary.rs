@@ -6,8 +6,8 @@
 //! Fact: docs/facts.md, `delete-tag`, `delete-probe`, `tombstone`.
 
 use super::ReapError;
-use super::apply::Run;
-use super::outside::Outside;
+use super::outside::RegistrySide;
+use super::remove::Run;
 use crate::clients::registry::Deleted;
 use crate::decide::reap::artifact::{self, Artifact};
 use crate::names::{Digest, Tag};
@@ -21,24 +21,34 @@ pub enum Method {
     Tombstone,
 }
 
+impl Method {
+    /// What the probes have shown.
+    pub fn proven(self) -> &'static str {
+        match self {
+            Self::ByTag => "tags are removed by name: a probe showed that this leaves their siblings alone",
+            Self::Tombstone => "tags are removed by tombstones: a probe showed that this leaves their siblings alone",
+        }
+    }
+}
+
 /// Finds the method that works here. Cleans up after itself, also when none does.
 ///
 /// # Errors
 ///
 /// Deletes are disabled (then nothing was written), no method leaves the sibling alone, or a request failed.
-pub async fn prove<O: Outside>(run: &Run<'_, O>) -> Result<Method, ReapError> {
-    let Run { outside, repository, rules, id, say, now: _ } = run;
+pub async fn prove<R: RegistrySide>(run: &Run<'_, R>) -> Result<Method, ReapError> {
+    let Run { registry, repository, writer, tag_prefix, id, say } = run;
     // No manifest has this digest, so nothing can be lost: 404 says that deletes are allowed, 405 that they are not.
-    match outside.delete(&Digest::from_bytes([0; 32])).await? {
+    match registry.delete(&Digest::from_bytes([0; 32])).await? {
         Deleted::NotAllowed => return Err(ReapError::DeletesDisabled { repository: (*repository).clone() }),
         Deleted::Gone | Deleted::WasNotThere => {}
     }
-    let name = |letter| format!("{}_reaper-canary-{}-{letter}", rules.tag_prefix, id.as_str()).parse();
+    let name = |letter| format!("{}_reaper-canary-{}-{letter}", tag_prefix, id.as_str()).parse();
     let canary = Canary {
         run,
         tags: (name('a').map_err(ReapError::Prefix)?, name('b').map_err(ReapError::Prefix)?),
-        by_tag: artifact::canary(&rules.repository, id, 1),
-        by_tombstone: artifact::canary(&rules.repository, id, 2),
+        by_tag: artifact::canary(writer, id, 1),
+        by_tombstone: artifact::canary(writer, id, 2),
     };
     let method = canary.find().await;
     let cleaned = canary.clean().await;
@@ -54,17 +64,17 @@ pub async fn prove<O: Outside>(run: &Run<'_, O>) -> Result<Method, ReapError> {
     }
 }
 
-struct Canary<'a, O> {
-    run: &'a Run<'a, O>,
+struct Canary<'a, R> {
+    run: &'a Run<'a, R>,
     tags: (Tag, Tag),
     by_tag: Artifact,
     by_tombstone: Artifact,
 }
 
-impl<O: Outside> Canary<'_, O> {
+impl<R: RegistrySide> Canary<'_, R> {
     async fn find(&self) -> Result<Method, ReapError> {
         self.put(&self.by_tag).await?;
-        match self.run.outside.delete_tag(&self.tags.0).await? {
+        match self.run.registry.delete_tag(&self.tags.0).await? {
             Deleted::NotAllowed => {}
             // Also after a 404: what counts is what happened.
             Deleted::Gone | Deleted::WasNotThere => match self.harm(&self.by_tag).await? {
@@ -74,9 +84,9 @@ impl<O: Outside> Canary<'_, O> {
         }
         self.put(&self.by_tombstone).await?;
         let tombstone = self.tombstone();
-        self.run.outside.push_note(&tombstone).await?;
-        self.run.outside.put(&self.tags.0, &tombstone.manifest).await?;
-        self.run.outside.delete(&tombstone.manifest.digest).await?;
+        self.run.registry.push_note(&tombstone).await?;
+        self.run.registry.put(&self.tags.0, &tombstone.manifest).await?;
+        self.run.registry.delete(&tombstone.manifest.digest).await?;
         match self.harm(&self.by_tombstone).await? {
             None => Ok(Method::Tombstone),
             Some(harm) => Err(ReapError::NoMethod { repository: self.run.repository.clone(), harm }),
@@ -85,24 +95,24 @@ impl<O: Outside> Canary<'_, O> {
 
     fn tombstone(&self) -> Artifact {
         let tags = [(self.tags.0.to_string(), self.by_tombstone.manifest.digest)];
-        artifact::tombstone(&self.run.rules.repository, self.run.id, 0, tags.into())
+        artifact::tombstone(self.run.writer, self.run.id, 0, tags.into())
     }
 
     async fn put(&self, probe: &Artifact) -> Result<(), ReapError> {
-        self.run.outside.push_note(probe).await?;
-        self.run.outside.put(&self.tags.0, &probe.manifest).await?;
-        self.run.outside.put(&self.tags.1, &probe.manifest).await
+        self.run.registry.push_note(probe).await?;
+        self.run.registry.put(&self.tags.0, &probe.manifest).await?;
+        self.run.registry.put(&self.tags.1, &probe.manifest).await
     }
 
     /// What is not as it should be: the first tag gone, the second one and the manifest there.
     async fn harm(&self, probe: &Artifact) -> Result<Option<&'static str>, ReapError> {
         let digest = probe.manifest.digest;
-        let (a, b) = (self.run.outside.resolve(&self.tags.0).await?, self.run.outside.resolve(&self.tags.1).await?);
-        if b != Some(digest) || self.run.outside.manifest(&digest).await?.is_none() {
+        let (a, b) = (self.run.registry.resolve(&self.tags.0).await?, self.run.registry.resolve(&self.tags.1).await?);
+        if b != Some(digest) || self.run.registry.manifest(&digest).await?.is_none() {
             return Ok(Some("it also removed another tag on the same digest"));
         }
         // Some registries forget the manifest and leave the tag, which then points to nothing for ever.
-        let listed = self.run.outside.tags().await?.iter().any(|tag| tag == self.tags.0.as_str());
+        let listed = self.run.registry.tags().await?.iter().any(|tag| tag == self.tags.0.as_str());
         Ok((listed || a.is_some()).then_some("the tag was still there afterwards"))
     }
 
@@ -111,15 +121,15 @@ impl<O: Outside> Canary<'_, O> {
     async fn clean(&self) -> Result<(), ReapError> {
         let tags = [&self.tags.0, &self.tags.1];
         for tag in tags {
-            if self.run.outside.resolve(tag).await?.is_some() {
-                let _ = self.run.outside.delete_tag(tag).await;
+            if self.run.registry.resolve(tag).await?.is_some() {
+                let _ = self.run.registry.delete_tag(tag).await;
             }
         }
         for artifact in [&self.by_tag, &self.by_tombstone, &self.tombstone()] {
-            let _ = self.run.outside.delete(&artifact.manifest.digest).await;
+            let _ = self.run.registry.delete(&artifact.manifest.digest).await;
         }
         for tag in tags {
-            if self.run.outside.resolve(tag).await?.is_some() {
+            if self.run.registry.resolve(tag).await?.is_some() {
                 return Err(ReapError::ProbeLeft { repository: self.run.repository.clone(), tag: tag.clone() });
             }
         }

@@ -1,4 +1,4 @@
-//! What the reaper asks of the outside: one method for each request.
+//! What the reaper and prune ask of the outside: one method for each request.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -23,6 +23,18 @@ pub const WRITES: usize = 8;
 /// It is a trait so that a test can be a registry that is stopped at every request, or in which somebody else pushes
 /// between any two requests. The real one is [`super::servers::Servers`].
 pub trait Outside {
+    /// The registry's side.
+    type Registry: RegistrySide;
+
+    /// The registry.
+    fn registry(&self) -> &Self::Registry;
+
+    /// Reads git anew: its refs, and which commits they reach. When the refs are those of `known`, that is the answer.
+    async fn git(&self, question: &Question, known: Option<&GitFacts>) -> Result<GitFacts, ReapError>;
+}
+
+/// A repository of a registry, as those see it who remove tags from it.
+pub trait RegistrySide {
     /// Every tag that the registry lists.
     async fn tags(&self) -> Result<Vec<String>, ReapError>;
 
@@ -63,17 +75,14 @@ pub trait Outside {
 
     /// Deletes by tag.
     async fn delete_tag(&self, tag: &Tag) -> Result<Deleted, ReapError>;
-
-    /// Reads git anew: its refs, and which commits they reach. When the refs are those of `known`, that is the answer.
-    async fn git(&self, question: &Question, known: Option<&GitFacts>) -> Result<GitFacts, ReapError>;
 }
 
 /// Resolves many tags at once.
-pub async fn resolve<O: Outside>(
-    outside: &O,
+pub async fn resolve<R: RegistrySide>(
+    registry: &R,
     tags: impl IntoIterator<Item = Tag>,
 ) -> Result<BTreeMap<Tag, Option<Digest>>, ReapError> {
-    at_once(READS, tags, async |tag| Ok((tag.clone(), outside.resolve(&tag).await?))).await
+    at_once(READS, tags, async |tag| Ok((tag.clone(), registry.resolve(&tag).await?))).await
 }
 
 /// Does one thing for each item, `limit` of them at once. After an error nothing more is begun, and what is under way is

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::de::DeserializeOwned;
 
 use super::ReapError;
-use super::outside::{Outside, READS, at_once};
+use super::outside::{READS, RegistrySide, at_once};
 use crate::clients::registry::{Descriptor, Manifest};
 use crate::decide::reap::artifact::{self, JournalNote, Kind, Note};
 use crate::decide::reap::attached::{self, Subject};
@@ -44,11 +44,11 @@ impl Images {
     }
 
     /// Reads those that are not known yet.
-    async fn read<O: Outside>(&mut self, outside: &O, digests: BTreeSet<Digest>) -> Result<(), ReapError> {
+    async fn read<R: RegistrySide>(&mut self, registry: &R, digests: BTreeSet<Digest>) -> Result<(), ReapError> {
         let is_known = |digest: &Digest| !matches!(self.0.get(digest), None | Some(Known::Image(_, Origin::NotRead)));
         let unknown = digests.into_iter().filter(|digest| !is_known(digest));
         let read: Vec<_> =
-            at_once(READS, unknown, async |digest| Ok((digest, read_image(outside, &digest).await?))).await?;
+            at_once(READS, unknown, async |digest| Ok((digest, read_image(registry, &digest).await?))).await?;
         self.0.extend(read);
         Ok(())
     }
@@ -58,10 +58,10 @@ impl Images {
     /// # Errors
     ///
     /// A manifest cannot be read.
-    pub async fn save<O: Outside>(&mut self, outside: &O, digests: BTreeSet<Digest>) -> Result<(), ReapError> {
+    pub async fn save<R: RegistrySide>(&mut self, registry: &R, digests: BTreeSet<Digest>) -> Result<(), ReapError> {
         let unknown = digests.into_iter().filter(|digest| !self.0.contains_key(digest));
         let read: Vec<_> =
-            at_once(READS, unknown, async |digest| Ok((digest, outside.manifest(&digest).await?))).await?;
+            at_once(READS, unknown, async |digest| Ok((digest, registry.manifest(&digest).await?))).await?;
         let image = |manifest| Known::Image(manifest, Origin::NotRead);
         self.0.extend(read.into_iter().filter_map(|(digest, manifest)| Some((digest, image(manifest?)))));
         Ok(())
@@ -105,17 +105,17 @@ impl Images {
 /// # Errors
 ///
 /// The list, or what a tag points to, cannot be read.
-pub async fn registry<O: Outside>(
-    outside: &O,
+pub async fn registry<R: RegistrySide>(
+    registry: &R,
     repository: &Repository,
     rules: &Rules,
     known: &BTreeMap<String, TagState>,
     images: &mut Images,
 ) -> Result<RegistryFacts, ReapError> {
-    let listed = outside.tags().await?;
+    let listed = registry.tags().await?;
     let unknown = listed.iter().filter(|&text| !known.contains_key(text)).filter_map(|text| text.parse::<Tag>().ok());
     let described: BTreeMap<Tag, Option<Descriptor>> =
-        at_once(READS, unknown, async |tag| Ok((tag.clone(), outside.describe(&tag).await?))).await?;
+        at_once(READS, unknown, async |tag| Ok((tag.clone(), registry.describe(&tag).await?))).await?;
 
     // What the reaper has written is told by its size; its journal may be anybody's writing.
     let may_be_ours = |(tag, found): (&Tag, &Option<Descriptor>)| {
@@ -132,20 +132,20 @@ pub async fn registry<O: Outside>(
         };
         is_ours.then_some(found.digest)
     };
-    images.read(outside, described.iter().filter_map(may_be_ours).collect()).await?;
+    images.read(registry, described.iter().filter_map(may_be_ours).collect()).await?;
     let below = images.0.values().filter_map(|image| match image {
         Known::Tombstone(_, note) => Some(note.tags.values().copied()),
         Known::Gone | Known::Image(..) | Known::Canary(..) | Known::Journal(..) => None,
     });
     let below = below.flatten().collect();
-    images.read(outside, below).await?;
+    images.read(registry, below).await?;
 
     let mut children = BTreeMap::new();
     if listed.iter().any(|tag| attached::subject(tag).is_some()) {
         let indexes =
             described.values().flatten().filter(|found| is_index(&found.media_type)).map(|found| found.digest);
         let indexes: BTreeSet<Digest> = indexes.collect();
-        children = at_once(READS, indexes, async |digest| Ok((digest, closure(outside, digest).await?))).await?;
+        children = at_once(READS, indexes, async |digest| Ok((digest, closure(registry, digest).await?))).await?;
     }
     let states = listed.into_iter().map(|text| {
         if let Some(state) = known.get(&text) {
@@ -166,11 +166,11 @@ fn is_index(media_type: &str) -> bool {
 }
 
 /// What an index has, also what lies deeper.
-async fn closure<O: Outside>(outside: &O, index: Digest) -> Result<BTreeSet<Digest>, ReapError> {
+async fn closure<R: RegistrySide>(registry: &R, index: Digest) -> Result<BTreeSet<Digest>, ReapError> {
     let (mut closure, mut left) = (BTreeSet::new(), vec![index]);
     while let Some(digest) = left.pop() {
-        let Some(manifest) = outside.manifest(&digest).await? else { continue };
-        for child in outside.children(&manifest) {
+        let Some(manifest) = registry.manifest(&digest).await? else { continue };
+        for child in registry.children(&manifest) {
             if closure.insert(child.digest) && is_index(&child.media_type) {
                 left.push(child.digest);
             }
@@ -185,13 +185,13 @@ async fn closure<O: Outside>(outside: &O, index: Digest) -> Result<BTreeSet<Dige
 /// # Errors
 ///
 /// A manifest cannot be read.
-pub async fn labels<O: Outside>(
-    outside: &O,
+pub async fn labels<R: RegistrySide>(
+    registry: &R,
     digests: &BTreeSet<Digest>,
     facts: &mut RegistryFacts,
     images: &mut Images,
 ) -> Result<(), ReapError> {
-    images.read(outside, digests.clone()).await?;
+    images.read(registry, digests.clone()).await?;
     let tagged: BTreeSet<Digest> = facts.tags.values().filter_map(TagState::image_digest).collect();
     for digest in digests.difference(&tagged) {
         let subject = match images.0.get(digest) {
@@ -226,13 +226,13 @@ pub async fn labels<O: Outside>(
 /// # Errors
 ///
 /// A manifest cannot be read.
-pub async fn blobs<O: Outside>(outside: &O, plan: &Plan, images: &Images) -> Result<Blobs, ReapError> {
+pub async fn blobs<R: RegistrySide>(registry: &R, plan: &Plan, images: &Images) -> Result<Blobs, ReapError> {
     let digests: BTreeSet<Digest> = plan.judgements().iter().filter_map(|judgement| judgement.image).collect();
     at_once(READS, digests, async |digest| {
         let blobs = match images.manifest(&digest) {
-            Some(manifest) => outside.blobs(manifest).await?,
-            None => match outside.manifest(&digest).await? {
-                Some(manifest) => outside.blobs(&manifest).await?,
+            Some(manifest) => registry.blobs(manifest).await?,
+            None => match registry.manifest(&digest).await? {
+                Some(manifest) => registry.blobs(&manifest).await?,
                 None => Vec::new(),
             },
         };
@@ -241,37 +241,37 @@ pub async fn blobs<O: Outside>(outside: &O, plan: &Plan, images: &Images) -> Res
     .await
 }
 
-async fn read_image<O: Outside>(outside: &O, digest: &Digest) -> Result<Known, ReapError> {
-    let Some(manifest) = outside.manifest(digest).await? else { return Ok(Known::Gone) };
+async fn read_image<R: RegistrySide>(registry: &R, digest: &Digest) -> Result<Known, ReapError> {
+    let Some(manifest) = registry.manifest(digest).await? else { return Ok(Known::Gone) };
     let unreadable = |why| Origin::Unreadable { why };
     Ok(match artifact::kind(&manifest) {
-        Kind::Tombstone(config) => match note(outside, &config).await {
+        Kind::Tombstone(config) => match note(registry, &config).await {
             Ok(note) => Known::Tombstone(manifest, note),
             Err(why) => Known::Image(manifest, unreadable(why)),
         },
-        Kind::Canary(config) => match note(outside, &config).await {
+        Kind::Canary(config) => match note(registry, &config).await {
             Ok(note) => Known::Canary(manifest, note),
             Err(why) => Known::Image(manifest, unreadable(why)),
         },
-        Kind::Journal(config) => Known::Journal(manifest, note(outside, &config).await),
+        Kind::Journal(config) => Known::Journal(manifest, note(registry, &config).await),
         Kind::Other => {
-            let origin = outside.labels(&manifest).await.map_or_else(unreadable, Origin::Labels);
+            let origin = registry.labels(&manifest).await.map_or_else(unreadable, Origin::Labels);
             Known::Image(manifest, origin)
         }
     })
 }
 
 /// The config of an artifact of ours; or why it cannot be read.
-async fn note<O: Outside, T: DeserializeOwned>(outside: &O, config: &Descriptor) -> Result<T, String> {
-    let bytes = outside.note(config).await?;
+async fn note<R: RegistrySide, T: DeserializeOwned>(registry: &R, config: &Descriptor) -> Result<T, String> {
+    let bytes = registry.note(config).await?;
     serde_json::from_slice(&bytes).map_err(|error| error.to_string())
 }
 
 /// What a journal says that another run has written meanwhile; `None` when it cannot be read.
-pub async fn journal<O: Outside>(outside: &O, digest: &Digest) -> Result<Option<JournalNote>, ReapError> {
-    let Some(manifest) = outside.manifest(digest).await? else { return Ok(None) };
+pub async fn journal<R: RegistrySide>(registry: &R, digest: &Digest) -> Result<Option<JournalNote>, ReapError> {
+    let Some(manifest) = registry.manifest(digest).await? else { return Ok(None) };
     match artifact::kind(&manifest) {
-        Kind::Journal(config) => Ok(note(outside, &config).await.ok()),
+        Kind::Journal(config) => Ok(note(registry, &config).await.ok()),
         Kind::Tombstone(_) | Kind::Canary(_) | Kind::Other => Ok(None),
     }
 }

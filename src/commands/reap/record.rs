@@ -1,8 +1,8 @@
 //! Keeps the journal in the registry: since when tags are dead.
 
 use super::ReapError;
-use super::apply::Run;
-use super::outside::Outside;
+use super::apply::Reaping;
+use super::outside::{Outside, RegistrySide as _};
 use super::read;
 use crate::decide::reap::Plan;
 use crate::decide::reap::artifact;
@@ -25,11 +25,11 @@ impl Record {
     /// # Errors
     ///
     /// The journal cannot be written.
-    pub async fn begin<O: Outside>(run: &Run<'_, O>, plan: &Plan) -> Result<Self, ReapError> {
-        let tag = tags::journal_tag(&run.rules.tag_prefix, &run.rules.repository);
+    pub async fn begin<O: Outside>(reaping: &Reaping<'_, O>, plan: &Plan) -> Result<Self, ReapError> {
+        let tag = tags::journal_tag(&reaping.rules.tag_prefix, &reaping.rules.repository);
         let seen = plan.judgements().iter().find(|judgement| judgement.tag == tag.as_str());
         let mut record = Self { tag, seen: seen.and_then(|judgement| judgement.digest), number: 0 };
-        record.write(run, plan.journal(|_| false)).await?;
+        record.write(reaping, plan.journal(|_| false)).await?;
         Ok(record)
     }
 
@@ -38,12 +38,17 @@ impl Record {
     /// # Errors
     ///
     /// The journal cannot be written.
-    pub async fn write<O: Outside>(&mut self, run: &Run<'_, O>, journal: Option<Journal>) -> Result<(), ReapError> {
+    pub async fn write<O: Outside>(
+        &mut self,
+        reaping: &Reaping<'_, O>,
+        journal: Option<Journal>,
+    ) -> Result<(), ReapError> {
         let Some(mut journal) = journal else { return Ok(()) };
+        let run = &reaping.run;
         let mut before = self.seen;
-        let there = run.outside.resolve(&self.tag).await?;
+        let there = run.registry.resolve(&self.tag).await?;
         if let Some(digest) = there.filter(|_| there != self.seen) {
-            let other = read::journal(run.outside, &digest).await?;
+            let other = read::journal(run.registry, &digest).await?;
             before = other.as_ref().map(|_| digest);
             journal = match other {
                 Some(other) => journal.agreed(&other.journal),
@@ -52,13 +57,13 @@ impl Record {
         }
         self.number += 1;
         let tags = journal.dead.len();
-        let artifact = artifact::journal(&run.rules.repository, run.id, self.number, journal);
-        run.outside.push_note(&artifact).await?;
-        run.outside.put(&self.tag, &artifact.manifest).await?;
+        let artifact = artifact::journal(run.writer, run.id, self.number, journal);
+        run.registry.push_note(&artifact).await?;
+        run.registry.put(&self.tag, &artifact.manifest).await?;
         run.say.line(format_args!("journal {}: dead tags noted: {tags}", self.tag));
         // The one before is of no use to anybody, and is an artifact of ours: what cannot be deleted only takes space.
         if let Some(before) = before {
-            let _ = run.outside.delete(&before).await;
+            let _ = run.registry.delete(&before).await;
         }
         self.seen = Some(artifact.manifest.digest);
         Ok(())

@@ -3,19 +3,17 @@
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 
-use bytes::Bytes;
 use tempfile::TempDir;
 
 use super::ReapError;
 use super::outside::Outside;
 use crate::clients::git::{Depth, Git, Refs, Want};
 use crate::clients::process::Environment;
-use crate::clients::registry::{At, Content, Deleted, Descriptor, ImageConfig, Manifest, Registry, RegistryError};
+use crate::clients::registry::Registry;
 use crate::commands::details;
-use crate::decide::reap::artifact::Artifact;
-use crate::decide::reap::{GitFacts, History, Labels, Lines, Placed, Question};
+use crate::decide::reap::{GitFacts, History, Lines, Placed, Question};
 use crate::error::Error;
-use crate::names::{CommitId, Digest, Repository, Tag};
+use crate::names::{CommitId, Repository};
 use crate::request::Source;
 use crate::say::Say;
 
@@ -100,107 +98,13 @@ impl Servers {
             others: facts.others.iter().flat_map(|tip| line(*tip).take(last)).map(|placed| placed.commit).collect(),
         })
     }
-
-    /// The config of an image, or of the first image of an index: those that we push have the same labels.
-    async fn config(&self, manifest: &Manifest) -> Result<ImageConfig, RegistryError> {
-        let children = match self.registry.content(manifest)? {
-            Content::Image { config, .. } => return self.registry.config(&config).await,
-            Content::Index { manifests } => manifests,
-        };
-        // An attestation is of no platform and has no labels.
-        let is_image = |child: &&Descriptor| child.platform.as_ref().is_none_or(|it| it.os != "unknown");
-        let Some(child) = children.iter().find(is_image) else { return Ok(ImageConfig::default()) };
-        let what = || format!("{}@{}", self.registry.repository(), child.digest);
-        let child = self.registry.manifest(At::Digest(&child.digest)).await?;
-        let child = child.ok_or_else(|| RegistryError::Incomplete { what: what() })?;
-        match self.registry.content(&child)? {
-            Content::Image { config, .. } => self.registry.config(&config).await,
-            Content::Index { .. } => Ok(ImageConfig::default()),
-        }
-    }
 }
 
 impl Outside for Servers {
-    async fn tags(&self) -> Result<Vec<String>, ReapError> {
-        Ok(self.registry.tags().await?)
-    }
+    type Registry = Registry;
 
-    async fn describe(&self, tag: &Tag) -> Result<Option<Descriptor>, ReapError> {
-        Ok(self.registry.resolve(tag).await?)
-    }
-
-    async fn manifest(&self, digest: &Digest) -> Result<Option<Manifest>, ReapError> {
-        Ok(self.registry.manifest(At::Digest(digest)).await?)
-    }
-
-    async fn labels(&self, manifest: &Manifest) -> Result<Labels, String> {
-        let config = match self.config(manifest).await {
-            // A chart, a signature or a cache is nobody's image: it has no labels.
-            Err(RegistryError::NotAnImage { .. }) => return Ok(Labels::default()),
-            result => result.map_err(|error| error.to_string())?,
-        };
-        let mut labels = config.config.and_then(|config| config.labels).unwrap_or_default();
-        Ok(Labels {
-            repository: labels.remove("git-image.repository"),
-            commit: labels.remove("git-image.commit"),
-            inputs: labels.remove("git-image.inputs"),
-            bases: labels.remove("git-image.bases"),
-        })
-    }
-
-    fn children(&self, manifest: &Manifest) -> Vec<Descriptor> {
-        match self.registry.content(manifest) {
-            Ok(Content::Index { manifests }) => manifests,
-            Ok(Content::Image { .. }) | Err(_) => Vec::new(),
-        }
-    }
-
-    async fn blobs(&self, manifest: &Manifest) -> Result<Vec<(Digest, u64)>, ReapError> {
-        let weigh = |content: Content| match content {
-            Content::Image { config, layers } => {
-                layers.into_iter().chain([config]).map(|blob| (blob.digest, blob.size)).collect()
-            }
-            Content::Index { .. } => Vec::new(),
-        };
-        match self.registry.content(manifest) {
-            Ok(Content::Index { manifests }) => {
-                let mut blobs = Vec::new();
-                for child in manifests {
-                    if let Some(child) = self.registry.manifest(At::Digest(&child.digest)).await? {
-                        blobs.extend(self.registry.content(&child).map(weigh).unwrap_or_default());
-                    }
-                }
-                Ok(blobs)
-            }
-            Ok(image) => Ok(weigh(image)),
-            // What is no image has no size that anybody asks for.
-            Err(_) => Ok(Vec::new()),
-        }
-    }
-
-    async fn note(&self, config: &Descriptor) -> Result<Bytes, String> {
-        self.registry.blob(config).await.map_err(|error| error.to_string())
-    }
-
-    async fn push_note(&self, artifact: &Artifact) -> Result<(), ReapError> {
-        self.registry.push_blob(artifact.config_type, artifact.config.clone()).await?;
-        Ok(())
-    }
-
-    async fn put_once(&self, tag: &Tag, manifest: &Manifest) -> Result<(), ReapError> {
-        Ok(self.registry.put_manifest_once(At::Tag(tag), manifest).await?)
-    }
-
-    async fn put(&self, tag: &Tag, manifest: &Manifest) -> Result<(), ReapError> {
-        Ok(self.registry.put_manifest(At::Tag(tag), manifest).await?)
-    }
-
-    async fn delete(&self, digest: &Digest) -> Result<Deleted, ReapError> {
-        Ok(self.registry.delete(digest).await?)
-    }
-
-    async fn delete_tag(&self, tag: &Tag) -> Result<Deleted, ReapError> {
-        Ok(self.registry.delete_tag(tag).await?)
+    fn registry(&self) -> &Registry {
+        &self.registry
     }
 
     async fn git(&self, question: &Question, known: Option<&GitFacts>) -> Result<GitFacts, ReapError> {

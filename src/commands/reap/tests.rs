@@ -300,7 +300,7 @@ fn a_signature_goes_after_its_image_and_comes_back_with_it() {
 fn a_tombstone_whose_image_is_gone_does_not_stay_in_the_place_of_an_image() {
     let mut world = story();
     let before = [(content(8), manifest(8).digest)].into();
-    let tombstone = artifact::tombstone(&git_repository(), &RunId::new([1; 8]), 1, before);
+    let tombstone = artifact::tombstone(git_repository().as_str(), &RunId::new([1; 8]), 1, before);
     world.notes.insert(Digest::of(&tombstone.config), tombstone.config);
     world.put(&content(8), &tombstone.manifest);
     world.put(&latest("master"), &tombstone.manifest);

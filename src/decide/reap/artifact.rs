@@ -13,7 +13,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::clients::registry::{Descriptor, Manifest};
-use crate::names::{Digest, GitRepository};
+use crate::names::Digest;
 
 use super::journal::Journal;
 
@@ -122,19 +122,20 @@ pub fn kind(manifest: &Manifest) -> Kind {
     }
 }
 
-/// A tombstone for these tags, which point to these digests now.
-pub fn tombstone(repository: &GitRepository, run: &RunId, number: usize, tags: BTreeMap<String, Digest>) -> Artifact {
-    artifact(TOMBSTONE, &Note { repository: repository.to_string(), run: run.0.clone(), number, tags })
+/// A tombstone for these tags, which point to these digests now. `writer` is the canonical name of the git repository, or
+/// that of another command.
+pub fn tombstone(writer: &str, run: &RunId, number: usize, tags: BTreeMap<String, Digest>) -> Artifact {
+    artifact(TOMBSTONE, &Note { repository: writer.to_owned(), run: run.0.clone(), number, tags })
 }
 
 /// A probe: a manifest that nobody needs.
-pub fn canary(repository: &GitRepository, run: &RunId, number: usize) -> Artifact {
-    artifact(CANARY, &Note { repository: repository.to_string(), run: run.0.clone(), number, tags: BTreeMap::new() })
+pub fn canary(writer: &str, run: &RunId, number: usize) -> Artifact {
+    artifact(CANARY, &Note { repository: writer.to_owned(), run: run.0.clone(), number, tags: BTreeMap::new() })
 }
 
 /// A journal.
-pub fn journal(repository: &GitRepository, run: &RunId, number: usize, journal: Journal) -> Artifact {
-    artifact(JOURNAL, &JournalNote { repository: repository.to_string(), run: run.0.clone(), number, journal })
+pub fn journal(writer: &str, run: &RunId, number: usize, journal: Journal) -> Artifact {
+    artifact(JOURNAL, &JournalNote { repository: writer.to_owned(), run: run.0.clone(), number, journal })
 }
 
 fn artifact(config_type: &'static str, note: &impl Serialize) -> Artifact {
@@ -186,16 +187,16 @@ mod tests {
         let (url, _) = GitUrl::parse("https://git.example/acme/app.git").expect("a good address");
         let run = RunId::new([7; 8]);
         let tags = BTreeMap::from([("x-latest".to_owned(), Digest::of(b"x"))]);
-        let first = tombstone(url.repository(), &run, 1, tags.clone());
+        let first = tombstone(url.repository().as_str(), &run, 1, tags.clone());
         let Kind::Tombstone(config) = kind(&first.manifest) else { panic!("{:?}", kind(&first.manifest)) };
         assert_eq!(config.digest, Digest::of(&first.config));
         let note: Note = serde_json::from_slice(&first.config).expect("a note");
         assert_eq!((note.repository.as_str(), note.tags), ("git.example/acme/app", tags.clone()));
         assert_eq!(first.manifest.bytes.len() as u64, MANIFEST_BYTES);
         let others = [
-            tombstone(url.repository(), &run, 2, tags.clone()),
-            tombstone(url.repository(), &RunId::new([8; 8]), 1, tags),
-            canary(url.repository(), &run, 1),
+            tombstone(url.repository().as_str(), &run, 2, tags.clone()),
+            tombstone(url.repository().as_str(), &RunId::new([8; 8]), 1, tags),
+            canary(url.repository().as_str(), &run, 1),
         ];
         assert!(others.iter().all(|other| other.manifest.bytes.len() as u64 == MANIFEST_BYTES));
         assert!(others.iter().all(|other| other.manifest.digest != first.manifest.digest));

@@ -104,7 +104,7 @@ fn a_journal_that_is_lost_broken_or_of_a_wrong_clock_makes_tags_stay_longer() {
             for dead in journal.dead.values_mut() {
                 dead.since = after_hours(since);
             }
-            let artifact = artifact::journal(&git_repository(), &RunId::new([1; 8]), 1, journal);
+            let artifact = artifact::journal(git_repository().as_str(), &RunId::new([1; 8]), 1, journal);
             model.world.borrow_mut().notes.insert(Digest::of(&artifact.config), artifact.config);
             model.world.borrow_mut().put(tag.as_str(), &artifact.manifest);
         }
@@ -195,7 +195,7 @@ fn a_journal_of_another_git_repository_under_the_same_prefix_is_refused() {
     let (url, _) = GitUrl::parse("https://git.example/acme/other.git").expect("a good address");
     let mut world = story();
     let journal = Journal::new(after_hours(0), BTreeMap::new());
-    let artifact = artifact::journal(url.repository(), &RunId::new([1; 8]), 1, journal);
+    let artifact = artifact::journal(url.repository().as_str(), &RunId::new([1; 8]), 1, journal);
     world.notes.insert(Digest::of(&artifact.config), artifact.config);
     let tag = tags::journal_tag("", url.repository());
     world.put(tag.as_str(), &artifact.manifest);
@@ -255,7 +255,7 @@ fn the_longest_journal_can_be_read_again() {
     let journal = Journal::new(after_hours(0), (0..20_000).map(dead).collect());
     assert_eq!(journal.dead.len(), Journal::CAPACITY);
     assert!(journal.dead.contains_key(&dead(0).0) && !journal.dead.contains_key(&dead(19_999).0), "the oldest stay");
-    let artifact = artifact::journal(&git_repository(), &RunId::new([1; 8]), 1, journal.clone());
+    let artifact = artifact::journal(git_repository().as_str(), &RunId::new([1; 8]), 1, journal.clone());
     assert!(matches!(artifact::kind(&artifact.manifest), artifact::Kind::Journal(_)));
     let note: JournalNote = serde_json::from_slice(&artifact.config).expect("a journal");
     assert_eq!(note.journal, journal);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::clients::registry::{Deleted, Descriptor, Manifest};
 use crate::commands::reap::ReapError;
-use crate::commands::reap::outside::Outside;
+use crate::commands::reap::outside::{Outside, RegistrySide};
 use crate::decide::reap::artifact::{self, Artifact, JournalNote, Kind};
 use crate::decide::reap::{GitFacts, History, Labels, Lines, Question};
 use crate::names::{Branch, CommitId, Digest, Tag};
@@ -161,7 +161,7 @@ fn broken() -> ReapError {
     ReapError::Output(std::io::Error::other("the connection broke"))
 }
 
-impl Outside for Model {
+impl RegistrySide for Model {
     async fn tags(&self) -> Result<Vec<String>, ReapError> {
         self.request(|world| {
             world.lists.push(world.requests);
@@ -237,6 +237,14 @@ impl Outside for Model {
             },
         })
         .await
+    }
+}
+
+impl Outside for Model {
+    type Registry = Self;
+
+    fn registry(&self) -> &Self {
+        self
     }
 
     async fn git(&self, question: &Question, _known: Option<&GitFacts>) -> Result<GitFacts, ReapError> {

@@ -50,6 +50,9 @@ pub enum Error {
     /// Tags were not reaped, or not as planned.
     #[error(transparent)]
     Reap(#[from] crate::commands::reap::ReapError),
+    /// The repositories of a registry were not pruned.
+    #[error(transparent)]
+    Prune(#[from] crate::commands::prune::PruneError),
     /// A verb could not do what it was asked for.
     #[error(transparent)]
     Step(#[from] crate::commands::StepError),
@@ -84,6 +87,7 @@ impl Error {
             Self::Rootfs(error) => error.hint(),
             Self::Finished(error) => error.hint(),
             Self::Reap(error) => error.hint(),
+            Self::Prune(error) => error.hint(),
             Self::Step(error) => error.hint(),
             Self::Cli(error) => error.hint(),
             Self::Fly(error) => error.hint(),

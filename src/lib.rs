@@ -4,7 +4,7 @@
 //!
 //! - [`concourse`]: the resource protocol; runs a step and prints what it answers.
 //! - [`request`]: `source` and `params` as the user wrote them, checked.
-//! - [`commands`]: one file per verb (check, get, put, reap): read, decide, say, act.
+//! - [`commands`]: one file per verb (check, get, put, reap, prune): read, decide, say, act.
 //! - [`decide`]: the decisions, as pure functions: what an image is made of, which versions there are, which tags move, what goes.
 //! - [`dockerfile`], [`dockerignore`], [`details`], [`pairs`], [`yaml`], [`pipeline`]: readers of formats.
 //! - [`clients`]: the only code that reaches outside: git, a checkout, the engine, the registry, the file system.

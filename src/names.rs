@@ -568,6 +568,23 @@ pub struct Repository {
 }
 
 impl Repository {
+    /// A repository that a registry lists by this name.
+    ///
+    /// # Errors
+    ///
+    /// No repository can have the name.
+    pub fn listed(host: &RegistryHost, name: &str) -> Result<Self, BadName> {
+        if !name.split('/').all(is_name_part) || name.len() > MAX_REPOSITORY_LENGTH {
+            return bad("repository", name, "is none; a name has lower-case letters, digits and . _ - / between them");
+        }
+        Ok(Self { registry: host.as_str().to_owned(), name: name.to_owned() })
+    }
+
+    /// What stands in the place of a repository when a registry is asked which ones it has.
+    pub fn catalog(host: &RegistryHost) -> Self {
+        Self { registry: host.as_str().to_owned(), name: "_catalog".to_owned() }
+    }
+
     /// Host and, when one was given, port.
     pub fn registry(&self) -> &str {
         &self.registry

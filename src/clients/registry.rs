@@ -37,6 +37,7 @@ use futures_util::stream::try_unfold;
 use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
+use url::Url;
 
 use crate::names::{Digest, ImagePlatform, RegistryHost, Repository, Tag};
 use crate::request::{RegistrySource, RegistryTransport};
@@ -389,26 +390,45 @@ impl Registry {
 
     /// Every tag of the repository, all pages. A repository that is unknown has none. Sorted, no duplicates.
     pub async fn tags(&self) -> Result<Vec<String>, RegistryError> {
-        let what = format!("list the tags of {}", self.repository);
-        let mut url = self.http.url(&["tags", "list"]);
+        let url = self.http.url(&["tags", "list"]);
+        self.list(Listed::Tags, format!("list the tags of {}", self.repository), url).await
+    }
+
+    /// Every repository that the registry shows to these credentials, all pages. Sorted, no duplicates.
+    ///
+    /// Fact: docs/facts.md, `catalog`. It is no part of the specification: some registries do not answer it.
+    ///
+    /// # Errors
+    ///
+    /// The registry does not tell, or cannot be reached.
+    pub async fn repositories(&self) -> Result<Vec<String>, RegistryError> {
+        let mut url = self.http.url(&[]);
+        url.set_path("/v2/_catalog");
+        self.list(Listed::Repositories, format!("list the repositories of {}", self.repository.registry()), url).await
+    }
+
+    /// All pages of a list.
+    async fn list(&self, listed: Listed, what: String, mut url: Url) -> Result<Vec<String>, RegistryError> {
         url.query_pairs_mut().append_pair("n", TAGS_PER_PAGE);
-        let (mut tags, mut seen) = (BTreeSet::new(), HashSet::new());
+        let (mut names, mut seen) = (BTreeSet::new(), HashSet::new());
         loop {
             seen.insert(url.clone());
             let ask = Ask::new(what.clone(), Method::GET, url.clone(), Access::Read);
             let answer = self.http.ask(&ask, PAGE_LIMIT).await?;
             match answer.status {
                 StatusCode::OK => {}
-                StatusCode::NOT_FOUND if seen.len() == 1 && is_unknown(&answer) => return Ok(Vec::new()),
+                StatusCode::NOT_FOUND if listed == Listed::Tags && seen.len() == 1 && is_unknown(&answer) => {
+                    return Ok(Vec::new());
+                }
                 _ => return Err(self.http.refused(&ask, &answer)),
             }
-            tags.extend(tags_of_page(&ask, &answer.bytes)?);
+            names.extend(listed.names(&ask, &answer.bytes)?);
             let next = links::next(&url, &answer.headers).map_err(|(link, why)| RegistryError::BadPage {
                 what: what.clone(),
                 link,
                 why,
             })?;
-            let Some(next) = next else { return Ok(tags.into_iter().collect()) };
+            let Some(next) = next else { return Ok(names.into_iter().collect()) };
             let refuse = |why| RegistryError::BadPage { what: what.clone(), link: answer::shown(&next), why };
             if seen.contains(&next) {
                 return Err(refuse("it was read before, so the list has no end"));
@@ -598,16 +618,35 @@ fn described(headers: &HeaderMap) -> Option<Descriptor> {
     })
 }
 
-fn tags_of_page(ask: &Ask, bytes: &[u8]) -> Result<Vec<String>, RegistryError> {
-    #[derive(Deserialize)]
-    struct Page {
-        /// `null` when the last tag was deleted.
-        tags: Option<Vec<String>>,
+/// What a list has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Listed {
+    Tags,
+    Repositories,
+}
+
+impl Listed {
+    /// The names of one page.
+    fn names(self, ask: &Ask, bytes: &[u8]) -> Result<Vec<String>, RegistryError> {
+        #[derive(Deserialize)]
+        struct Page {
+            /// `null` when the last tag was deleted.
+            tags: Option<Vec<String>>,
+            repositories: Option<Vec<String>>,
+        }
+        let what = match self {
+            Self::Tags => "tags",
+            Self::Repositories => "repositories",
+        };
+        let page: Page = serde_json::from_slice(bytes).map_err(|error| RegistryError::BadAnswer {
+            what: ask.what.clone(),
+            url: answer::shown(&ask.url),
+            why: format!("is not a list of {what}: {error}"),
+        })?;
+        let names = match self {
+            Self::Tags => page.tags,
+            Self::Repositories => page.repositories,
+        };
+        Ok(names.unwrap_or_default())
     }
-    let page: Page = serde_json::from_slice(bytes).map_err(|error| RegistryError::BadAnswer {
-        what: ask.what.clone(),
-        url: answer::shown(&ask.url),
-        why: format!("is not a list of tags: {error}"),
-    })?;
-    Ok(page.tags.unwrap_or_default())
 }

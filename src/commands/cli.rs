@@ -1,9 +1,10 @@
 //! The command line for people and tasks: `git-image`, or `git image`.
 //!
-//! `source` finds out which image a command is about, `variables` takes values for its pipeline, `output` writes what
+//! `source` finds out which image a command is about, `login` who asks a registry, `variables` takes values for its pipeline, `output` writes what
 //! a command answers, `error` is what can go wrong around it.
 
 mod error;
+pub mod login;
 pub mod output;
 pub mod source;
 pub mod variables;
@@ -18,9 +19,10 @@ use super::doctor::DoctorArgs;
 use super::init::InitArgs;
 use super::inputs::list::InputsArgs;
 use super::man::ManArgs;
+use super::prune::PruneArgs;
 use super::reap::args::ReapArgs;
 use super::set_pipeline::SetPipelineArgs;
-use super::{badge, branches, completions, destroy_pipeline, doctor, init, inputs, man, reap, set_pipeline};
+use super::{badge, branches, completions, destroy_pipeline, doctor, init, inputs, man, prune, reap, set_pipeline};
 use crate::concourse::Edge;
 use crate::error::Error;
 use crate::say::Say;
@@ -66,6 +68,7 @@ enum Command {
     Inputs(InputsArgs),
     Doctor(DoctorArgs),
     Reap(ReapArgs),
+    Prune(PruneArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
 }
@@ -91,6 +94,7 @@ pub async fn run(
         Command::Inputs(args) => inputs::list::list(args, input, output, edge, say).await,
         Command::Doctor(args) => doctor::doctor(args, input, output, edge, say).await,
         Command::Reap(args) => reap::reap(args, input, output, edge, say).await,
+        Command::Prune(args) => prune::prune(args, input, output, edge, say).await,
         Command::Completions(args) => completions::completions(args, output),
         Command::Man(args) => man::man(args, output, say),
     }

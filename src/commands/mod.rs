@@ -18,6 +18,7 @@ mod image;
 mod init;
 mod inputs;
 mod man;
+pub mod prune;
 mod put;
 pub mod reap;
 mod set_pipeline;

@@ -7,12 +7,12 @@
 
 mod apply;
 pub mod args;
-mod canary;
-mod outside;
-mod read;
+pub(super) mod canary;
+pub(super) mod outside;
+pub(super) mod read;
 mod record;
-mod registry;
-mod remove;
+pub(super) mod registry;
+pub(super) mod remove;
 mod servers;
 
 use std::collections::BTreeMap;
@@ -338,7 +338,8 @@ fn show(plan: &Plan, format: Format, output: &mut impl Write) -> Result<(), Reap
     }
 }
 
-fn random_run_id() -> Result<RunId, ReapError> {
+/// A number for a run.
+pub(super) fn random_run_id() -> Result<RunId, ReapError> {
     let mut random = [0; 8];
     let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut random));
     read.map_err(ReapError::Random)?;

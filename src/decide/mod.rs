@@ -6,6 +6,7 @@ pub mod builders;
 pub mod doctor;
 pub mod inputs;
 pub mod pipelines;
+pub mod prune;
 pub mod reap;
 pub mod submodules;
 pub mod tags;

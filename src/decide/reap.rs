@@ -17,7 +17,7 @@ mod page;
 mod plan;
 mod retention;
 mod rules;
-mod text;
+pub(super) mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
 

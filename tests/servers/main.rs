@@ -23,6 +23,7 @@ mod inputs;
 mod inputs_list;
 mod project;
 mod proxy;
+mod prune;
 mod put;
 mod readme;
 mod reap;

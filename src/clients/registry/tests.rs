@@ -526,6 +526,21 @@ async fn every_page_of_tags_is_read() {
 }
 
 #[tokio::test]
+async fn every_page_of_repositories_is_read_and_an_unknown_list_is_an_error() {
+    let liar = Liar::start(|heard| match heard.len() {
+        1 => reply(200, &["link: </v2/_catalog?last=b>; rel=next"], r#"{"repositories":["b","acme/a"]}"#),
+        _ => reply(200, &[], r#"{"repositories":["c"]}"#),
+    })
+    .await;
+    assert_eq!(liar.registry().repositories().await.expect("all pages are good"), ["acme/a", "b", "c"]);
+    assert_eq!(liar.lines(), ["GET /v2/_catalog?n=1000", "GET /v2/_catalog?last=b"]);
+
+    let unknown = r#"{"errors":[{"code":"NOT_FOUND","message":"page not found"}]}"#;
+    let liar = Liar::start(move |_| reply(404, &[], unknown)).await;
+    assert!(matches!(liar.registry().repositories().await, Err(RegistryError::Unexpected { .. })));
+}
+
+#[tokio::test]
 async fn a_list_of_tags_that_cannot_be_followed_to_its_end_is_an_error() {
     let rows = [
         (

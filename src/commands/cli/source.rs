@@ -6,17 +6,14 @@ use std::str::FromStr;
 
 use serde_json::{Map, Value, json};
 
-use super::CliError;
 use super::variables::VariableArgs;
-use crate::clients::credential_helper;
+use super::{CliError, login};
 use crate::clients::git::WorkingTree;
 use crate::concourse::Edge;
 use crate::decide::pipelines::Template;
 use crate::error::Error;
-use crate::names::Secret;
 use crate::pipeline::{self, Variables};
-use crate::request::docker_config::{self, Kept};
-use crate::request::{Credentials, Source};
+use crate::request::Source;
 use crate::say::Say;
 use crate::yaml;
 
@@ -102,9 +99,9 @@ impl SourceArgs {
         }
         // After that: a password may look like a variable.
         for (block, names) in
-            [("git", ["GIT_IMAGE_GIT_USERNAME", "GIT_IMAGE_GIT_PASSWORD"]), ("registry", REGISTRY_VARIABLES)]
+            [("git", ["GIT_IMAGE_GIT_USERNAME", "GIT_IMAGE_GIT_PASSWORD"]), ("registry", login::VARIABLES)]
         {
-            if let Some([username, password]) = both(names, edge)? {
+            if let Some([username, password]) = login::both(names, edge)? {
                 set(&mut source, block, "username", &username);
                 set(&mut source, block, "password", &password);
             }
@@ -114,14 +111,14 @@ impl SourceArgs {
         }
         if let Some(username) = &self.username {
             set(&mut source, "registry", "username", username);
-            set(&mut source, "registry", "password", &self.password(stdin)?);
+            set(&mut source, "registry", "password", &login::password(stdin)?);
         }
         let mut source = Source::from_value(source)?;
         for secret in source.secrets() {
             say.hide(secret);
         }
         if source.registry.credentials.is_none() {
-            source.registry.credentials = docker_login(&source, edge).await?;
+            source.registry.credentials = login::of_docker(&source.registry.repository.host(), edge).await?;
             source.registry.credentials.iter().for_each(|login| say.hide(&login.password));
         }
         Ok(source)
@@ -175,33 +172,10 @@ impl SourceArgs {
         }
         Ok((json!({"git": {"uri": tree.remote_address().await?}, "registry": {}}), variables))
     }
-
-    /// The first line of stdin.
-    fn password(&self, stdin: &mut impl Read) -> Result<String, CliError> {
-        let mut text = String::new();
-        stdin.read_to_string(&mut text).map_err(CliError::Stdin)?;
-        match text.lines().next() {
-            Some(password) if !password.is_empty() => Ok(password.to_owned()),
-            Some(_) | None => Err(CliError::NoPassword),
-        }
-    }
 }
 
 fn read_file(path: &Path) -> Result<String, CliError> {
     std::fs::read_to_string(path).map_err(|source| CliError::File { what: "read", path: path.to_owned(), source })
-}
-
-const REGISTRY_VARIABLES: [&str; 2] = ["GIT_IMAGE_REGISTRY_USERNAME", "GIT_IMAGE_REGISTRY_PASSWORD"];
-
-/// User and password of the environment; one of them alone is an error.
-fn both(names: [&'static str; 2], edge: &Edge) -> Result<Option<[String; 2]>, CliError> {
-    let value = |name| edge.variable(name).filter(|value| !value.is_empty());
-    match names.map(value) {
-        [Some(username), Some(password)] => Ok(Some([username, password])),
-        [None, None] => Ok(None),
-        [Some(_), None] => Err(CliError::HalfLogin { given: names[0], missing: names[1] }),
-        [None, Some(_)] => Err(CliError::HalfLogin { given: names[1], missing: names[0] }),
-    }
 }
 
 /// Sets a key of a block. What is no block is left for the check of the whole, which says so.
@@ -222,22 +196,6 @@ fn forget_unfilled_logins(block: &mut Value) {
             block.remove(key);
         }
     }
-}
-
-/// What `docker login` left for the registry.
-async fn docker_login(source: &Source, edge: &Edge) -> Result<Option<Credentials>, Error> {
-    let directory = edge.variable("DOCKER_CONFIG").map(PathBuf::from);
-    let directory = directory.or_else(|| Some(PathBuf::from(edge.variable("HOME")?).join(".docker")));
-    let Some(path) = directory.map(|directory| directory.join("config.json")) else { return Ok(None) };
-    // Nobody has said that there is one.
-    let Ok(text) = std::fs::read_to_string(&path) else { return Ok(None) };
-    let host = source.registry.repository.host();
-    let kept = docker_config::find(&Secret::new(text), &host);
-    Ok(match kept.map_err(|source| CliError::DockerConfig { path, source })? {
-        Kept::Here(credentials) => Some(credentials),
-        Kept::Nowhere => None,
-        Kept::Helper(name) => credential_helper::get(&name, &host, edge).await.map_err(CliError::Helper)?,
-    })
 }
 
 #[cfg(test)]

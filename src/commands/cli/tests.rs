@@ -25,6 +25,7 @@ fn the_help_says_what_each_command_does_and_what_it_needs() {
         ("inputs", include_str!("../../../tests/golden/inputs-help.txt")),
         ("doctor", include_str!("../../../tests/golden/doctor-help.txt")),
         ("badge", include_str!("../../../tests/golden/badge-help.txt")),
+        ("prune", include_str!("../../../tests/golden/prune-help.txt")),
         ("completions", include_str!("../../../tests/golden/completions-help.txt")),
         ("man", include_str!("../../../tests/golden/man-help.txt")),
     ] {

@@ -161,12 +161,16 @@ pub async fn registry<R: RegistrySide>(
 }
 
 /// Whether a media type is that of an index, OCI's or Docker's.
-fn is_index(media_type: &str) -> bool {
+pub fn is_index(media_type: &str) -> bool {
     media_type.contains(".image.index.") || media_type.contains(".manifest.list.")
 }
 
 /// What an index has, also what lies deeper.
-async fn closure<R: RegistrySide>(registry: &R, index: Digest) -> Result<BTreeSet<Digest>, ReapError> {
+///
+/// # Errors
+///
+/// A manifest cannot be read.
+pub async fn closure<R: RegistrySide>(registry: &R, index: Digest) -> Result<BTreeSet<Digest>, ReapError> {
     let (mut closure, mut left) = (BTreeSet::new(), vec![index]);
     while let Some(digest) = left.pop() {
         let Some(manifest) = registry.manifest(&digest).await? else { continue };
@@ -262,7 +266,7 @@ async fn read_image<R: RegistrySide>(registry: &R, digest: &Digest) -> Result<Kn
 }
 
 /// The config of an artifact of ours; or why it cannot be read.
-async fn note<R: RegistrySide, T: DeserializeOwned>(registry: &R, config: &Descriptor) -> Result<T, String> {
+pub async fn note<R: RegistrySide, T: DeserializeOwned>(registry: &R, config: &Descriptor) -> Result<T, String> {
     let bytes = registry.note(config).await?;
     serde_json::from_slice(&bytes).map_err(|error| error.to_string())
 }

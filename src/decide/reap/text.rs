@@ -181,11 +181,11 @@ fn count(number: usize, one: &str, many: &str) -> String {
 }
 
 /// The first twelve digits: enough to find it, short enough for a line.
-fn short(digest: &Digest) -> String {
+pub fn short(digest: &Digest) -> String {
     format!("sha256:{}", &digest.hex()[..12])
 }
 
 /// Text from a registry cannot begin a line of its own, or colour the terminal.
-fn one_line(text: &str) -> String {
+pub fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
 }

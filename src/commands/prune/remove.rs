@@ -1,0 +1,97 @@
+//! Does what the plan says in one repository.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{WRITER, read};
+use crate::clients::registry::Registry;
+use crate::commands::reap::ReapError;
+use crate::commands::reap::canary::{self, Method};
+use crate::commands::reap::read::Images;
+use crate::commands::reap::remove::{CHUNK, Removal, Run, Target};
+use crate::decide::prune::{Judgement, Reason, State, Verdict};
+use crate::decide::reap::artifact::RunId;
+use crate::decide::reap::{Order, attached};
+use crate::names::{Digest, Tag};
+use crate::say::Say;
+
+/// Puts back what an earlier run left half done, and removes what goes.
+///
+/// # Errors
+///
+/// As the reaper's: see [`ReapError`].
+pub async fn apply(registry: &Registry, plan: &[Judgement], id: &RunId, say: &Say) -> Result<(), ReapError> {
+    let run = Run { registry, repository: registry.repository(), writer: WRITER, tag_prefix: "", id, say };
+    let planned = by_tag(plan, |one| match one.verdict {
+        Verdict::Remove => Some(Target { digest: one.digest?, image: one.image, order: one.order }),
+        Verdict::Keep | Verdict::Unknown | Verdict::Restore => None,
+    });
+    let restores = by_tag(plan, |one| match one.verdict {
+        Verdict::Restore => Some((one.digest?, one.image?)),
+        Verdict::Keep | Verdict::Unknown | Verdict::Remove => None,
+    });
+    let kept = by_tag(plan, |one| match one.verdict {
+        // Another run moves its journals, and cleans up after itself.
+        _ if one.reason == Reason::Reaper => None,
+        Verdict::Keep | Verdict::Unknown | Verdict::Restore => one.image,
+        Verdict::Remove => None,
+    });
+    let images: BTreeSet<Digest> = kept.values().copied().collect();
+    let mut removal = Removal::new(&run, kept, Images::default());
+    removal.restore(&restores).await?;
+    if planned.is_empty() {
+        say.line(format_args!("nothing to remove from {}", run.repository));
+        return Ok(());
+    }
+    let method = canary::prove(&run).await?;
+    removal.images.save(registry, images).await?;
+    say.line(format_args!("{}: {}", run.repository, method.proven()));
+    let result = remove(&mut removal, registry, method, planned, say).await;
+    removal.conclude(result).await?;
+    removal.report()
+}
+
+fn by_tag<T>(plan: &[Judgement], value: impl Fn(&Judgement) -> Option<T>) -> BTreeMap<Tag, T> {
+    plan.iter().filter_map(|one| Some((one.tag.parse().ok()?, value(one)?))).collect()
+}
+
+async fn remove(
+    removal: &mut Removal<'_, Registry>,
+    registry: &Registry,
+    method: Method,
+    planned: BTreeMap<Tag, Target>,
+    say: &Say,
+) -> Result<(), ReapError> {
+    let (first, mut last): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        planned.into_iter().partition(|(_, target)| target.order == Order::First);
+    in_chunks(removal, method, first).await?;
+    if !last.is_empty() {
+        // Somebody may have set another tag on an image meanwhile.
+        let found = read::repository(registry).await?;
+        let tagged: BTreeSet<Digest> = found.tags.values().filter_map(|state| State::image(*state)).collect();
+        let is_used = |image: &Digest| {
+            tagged.contains(image)
+                || found.children.iter().any(|(index, all)| tagged.contains(index) && all.contains(image))
+        };
+        last.retain(|tag, _| {
+            let stays = attached::subject(tag.as_str()).is_some_and(|subject| is_used(&subject));
+            if stays {
+                say.line(format_args!("kept {tag}: a tag is on its image again"));
+            }
+            !stays
+        });
+    }
+    in_chunks(removal, method, last).await
+}
+
+async fn in_chunks(
+    removal: &mut Removal<'_, Registry>,
+    method: Method,
+    mut planned: BTreeMap<Tag, Target>,
+) -> Result<(), ReapError> {
+    while let Some(tag) = planned.keys().nth(CHUNK).cloned() {
+        let rest = planned.split_off(&tag);
+        removal.remove_if_there(method, planned).await?;
+        planned = rest;
+    }
+    removal.remove_if_there(method, planned).await
+}

@@ -1,8 +1,9 @@
 //! What prune removes from the repositories of a registry, and why the rest stays.
 //!
 //! There is no git to ask, so the newest versions of each repository stay, by the time that their configs tell. A version
-//! is an image that has a tag which may go by its name; however many tags it has, it counts once. Where the order cannot be
-//! trusted, nothing of that repository goes. Every tag has a verdict and a reason.
+//! is an image that has a tag which may go by its name; however many tags it has, it counts once, and an image of an index
+//! that has a tag counts with that index. Where the order cannot be trusted, nothing of that repository goes. Every tag has
+//! a verdict and a reason.
 
 mod text;
 
@@ -36,7 +37,7 @@ pub struct Found {
     pub tags: BTreeMap<String, State>,
     /// When the images were made; or why that cannot be told, in one line.
     pub created: BTreeMap<Digest, Result<Timestamp, String>>,
-    /// What the indexes have. Read only when a tag belongs to an image.
+    /// What the indexes have. Read only when another tag belongs to an image, or could be on an image of an index.
     pub children: BTreeMap<Digest, BTreeSet<Digest>>,
 }
 
@@ -130,6 +131,8 @@ pub enum Reason {
     Protected(String),
     /// This tag, which stays, points to the same digest.
     SameDigest(String),
+    /// The index of this tag, which stays, has it.
+    Part(String),
     /// It belongs to the image of this tag, which stays.
     Attached(String),
     /// It is the reaper's.
@@ -142,6 +145,8 @@ pub enum Reason {
     SubjectUntagged,
     /// It is older than the newest versions.
     Older(NonZeroUsize),
+    /// The index of this tag, which goes, has it.
+    PartOfOlder(String),
     /// It belongs to the image of this tag, which goes.
     AttachedToOlder(String),
     /// A probe that an earlier prune left.
@@ -155,10 +160,11 @@ impl Reason {
             | Self::Latest
             | Self::Protected(_)
             | Self::SameDigest(_)
+            | Self::Part(_)
             | Self::Attached(_)
             | Self::Reaper => Verdict::Keep,
             Self::Missing | Self::Disorder(_) | Self::SubjectUntagged => Verdict::Unknown,
-            Self::Older(_) | Self::AttachedToOlder(_) | Self::LeftOver => Verdict::Remove,
+            Self::Older(_) | Self::PartOfOlder(_) | Self::AttachedToOlder(_) | Self::LeftOver => Verdict::Remove,
         }
     }
 }
@@ -220,10 +226,14 @@ pub fn prune(host: &str, found: &BTreeMap<String, Found>, rules: &Rules, now: Ti
 fn judge(found: &Found, rules: &Rules, now: Timestamp) -> Vec<Judgement> {
     let mut reasons: BTreeMap<&str, Reason> = BTreeMap::new();
     let mut versions: BTreeMap<Digest, &str> = BTreeMap::new();
+    let indexes = found.tags.values().filter_map(|state| found.children.get(&state.image()?));
+    let parts: BTreeSet<Digest> = indexes.flatten().copied().collect();
     for (tag, state) in &found.tags {
         if let Some(reason) = by_name(tag, *state, rules) {
             reasons.insert(tag, reason);
-        } else if let (None, Some(image)) = (attached::subject(tag), state.image()) {
+        } else if let (None, Some(image)) =
+            (attached::subject(tag), state.image().filter(|image| !parts.contains(image)))
+        {
             versions.entry(image).or_insert(tag);
         }
     }
@@ -243,18 +253,26 @@ fn judge(found: &Found, rules: &Rules, now: Timestamp) -> Vec<Judgement> {
         let reason = match (&order, kept.get(&image)) {
             (Ok(newest), _) if newest.contains(&image) => Reason::Newest(rules.keep_last),
             (_, Some(keeper)) => Reason::SameDigest((*keeper).to_owned()),
+            // Judged below, by its index.
+            (_, None) if parts.contains(&image) => continue,
             (Ok(_), None) => Reason::Older(rules.keep_last),
             (Err(disorder), None) => Reason::Disorder(disorder.clone()),
         };
         reasons.insert(tag, reason);
     }
     let holders = holders(found, &reasons);
-    for tag in found.tags.keys() {
-        let Some(subject) = attached::subject(tag).filter(|_| !reasons.contains_key(tag.as_str())) else { continue };
-        let reason = match holders.get(&subject) {
-            Some((false, holder)) => Reason::Attached((*holder).to_owned()),
-            Some((true, holder)) => Reason::AttachedToOlder((*holder).to_owned()),
-            None => Reason::SubjectUntagged,
+    for (tag, state) in &found.tags {
+        if reasons.contains_key(tag.as_str()) {
+            continue;
+        }
+        let subject = attached::subject(tag);
+        let holder = subject.or(state.image()).and_then(|image| holders.get(&image));
+        let reason = match (subject, holder) {
+            (Some(_), Some((false, holder))) => Reason::Attached((*holder).to_owned()),
+            (Some(_), Some((true, holder))) => Reason::AttachedToOlder((*holder).to_owned()),
+            (None, Some((false, holder))) => Reason::Part((*holder).to_owned()),
+            (None, Some((true, holder))) => Reason::PartOfOlder((*holder).to_owned()),
+            (_, None) => Reason::SubjectUntagged,
         };
         reasons.insert(tag, reason);
     }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::image::OCI_MANIFEST;
+use crate::support::image::{OCI_INDEX, OCI_MANIFEST};
 use crate::support::program::{Program, Ran};
 use crate::support::registry::{Access, Account, Deletion, Options, Registry, Transport};
 use crate::support::servers;
@@ -229,4 +229,35 @@ fn signatures_go_and_stay_with_their_images() {
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     assert_eq!(registry.tags(name), ["2", &signatures[1]]);
     assert!(registry.digest(name, &signatures[1]).is_some(), "it shares its digest with the one that went");
+}
+
+#[test]
+fn the_images_of_an_index_stay_and_go_with_it() {
+    let (registry, name) = (servers().registry(), "prune-index");
+    let mut kept = Vec::new();
+    for number in 1..=2 {
+        // One of the platforms has a tag too; the index is as old as its first image.
+        let image = push(registry, name, &format!("{number}-amd64"), &day(number));
+        let other = push(registry, name, &format!("arm-{number}"), &format!("2026-01-{number:02}T00:00:01Z"));
+        let child = |digest: &str, architecture: &str| {
+            let size = registry.image_manifest(name, digest).to_string().len();
+            json!({
+                "mediaType": OCI_MANIFEST, "digest": digest, "size": size,
+                "platform": {"os": "linux", "architecture": architecture},
+            })
+        };
+        let index = json!({
+            "schemaVersion": 2, "mediaType": OCI_INDEX,
+            "manifests": [child(&image, "amd64"), child(&other, "arm64")],
+        });
+        registry.put_manifest(name, &number.to_string(), OCI_INDEX, index.to_string().as_bytes());
+        kept = vec![image, other];
+    }
+    let ran = prune(registry, name, &["--keep-last", "1", "--apply"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert_eq!(tags(&ran, "REMOVE"), ["1", "1-amd64", "arm-1"].map(|tag| format!("{name}:{tag}")), "{}", ran.stdout);
+    assert_eq!(registry.tags(name), ["2", "2-amd64", "arm-2"]);
+    for digest in kept {
+        assert!(registry.digest(name, &digest).is_some(), "an image of the index that stayed is there");
+    }
 }

@@ -55,9 +55,11 @@ pub async fn repository(registry: &Registry) -> Result<Found, ReapError> {
     known.extend(look_at(registry, below).await?);
 
     let mut children = BTreeMap::new();
-    if listed.iter().any(|tag| attached::subject(tag).is_some()) {
-        let indexes = described.values().flatten().filter(|found| is_index(&found.media_type));
-        let indexes: BTreeSet<Digest> = indexes.map(|found| found.digest).collect();
+    let (indexes, images): (Vec<_>, Vec<_>) =
+        described.values().flatten().partition(|found| is_index(&found.media_type));
+    // A tag may be on an image of an index, and what belongs to an image, to one of them.
+    if !images.is_empty() {
+        let indexes: BTreeSet<Digest> = indexes.into_iter().map(|found| found.digest).collect();
         children = at_once(READS, indexes, async |digest| Ok((digest, closure(registry, digest).await?))).await?;
     }
     let tags = listed.into_iter().map(|text| {

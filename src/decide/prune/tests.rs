@@ -236,3 +236,36 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_image_of_an_index_counts_with_it() {
+    // Each index has two images, of which some have a tag: one of the same time, as tools make them.
+    let mut found = found(&[
+        ("1.0", 1),
+        ("1.0-amd64", 11),
+        ("1.1", 2),
+        ("1.1-amd64", 12),
+        ("latest", 3),
+        ("v1-arm64", 21),
+        ("alone", 4),
+    ]);
+    for (index, image_of_it) in [(1, 11), (2, 12), (1, 21)] {
+        found.created.insert(image(image_of_it), found.created[&image(index)].clone());
+        found.children.entry(image(index)).or_default().insert(image(image_of_it));
+    }
+    assert_eq!(
+        judged(&found, &rules(2)),
+        [
+            "1.0 Remove: older than the newest 2",
+            "1.0-amd64 Remove: part of the index of tag 1.0",
+            "1.1 Keep: one of the newest 2",
+            "1.1-amd64 Keep: part of the index of tag 1.1, which stays",
+            "alone Keep: one of the newest 2",
+            "latest Keep: the name of what is newest",
+            "v1-arm64 Keep: protected by \"v*\"",
+        ]
+    );
+    // What another index that stays has too, stays.
+    found.children.entry(image(2)).or_default().insert(image(11));
+    assert_eq!(judged(&found, &rules(2))[1], "1.0-amd64 Keep: part of the index of tag 1.1, which stays");
+}

@@ -102,6 +102,8 @@ pub fn temporary() -> TempDir {
 /// The directory that holds the data of all servers.
 #[track_caller]
 fn work() -> &'static Path {
+    static REPORTED: LazyLock<()> = LazyLock::new(report_at_once);
+    LazyLock::force(&REPORTED);
     let work = Path::new(WORK);
     assert!(
         work.is_dir(),
@@ -109,4 +111,16 @@ fn work() -> &'static Path {
          (its runner is tests/support/in-namespace)"
     );
     work
+}
+
+/// Says why a test failed when it fails, besides at the end of the run: a log that was cut off has it then.
+fn report_at_once() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        use std::io::Write as _;
+        let thread = std::thread::current();
+        // Written past the harness, which would keep it until the end.
+        let _ = writeln!(std::io::stderr(), "{}: {panic}", thread.name().unwrap_or("a thread"));
+        usual(panic);
+    }));
 }

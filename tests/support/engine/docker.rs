@@ -42,10 +42,12 @@ pub fn command(program: &str, directory: &Path, configuration: &str) -> Command 
 #[track_caller]
 pub fn newer(directory: &Path, store: Store) -> Command {
     let root = cache().join("docker-forky/usr");
-    // Newer ones change what they take when nothing is said.
+    // Newer ones change what they take when nothing is said, and remove from their cache while they build.
     let configuration = match store {
-        Store::Classic => r#"{"storage-driver": "overlay2", "features": {"containerd-snapshotter": false}}"#,
-        Store::Containerd => r#"{"features": {"containerd-snapshotter": true}}"#,
+        Store::Classic => {
+            r#"{"storage-driver": "overlay2", "features": {"containerd-snapshotter": false}, "builder": {"gc": {"enabled": false}}}"#
+        }
+        Store::Containerd => r#"{"features": {"containerd-snapshotter": true}, "builder": {"gc": {"enabled": false}}}"#,
     };
     let mut command = command(&root.join("sbin/dockerd").to_string_lossy(), directory, configuration);
     let inherited = std::env::var("PATH").unwrap_or_default();

@@ -158,7 +158,9 @@ impl Place<'_> {
     fn latest(&self, image: Option<&Image>) -> Latest {
         let Some(image) = image else { return Latest::Missing };
         let is_ours = image.label(labels::REPOSITORY) == Some(self.source.git.uri.repository().as_str());
-        let inputs = image.label(labels::INPUTS).and_then(|text| text.parse().ok());
+        // Who names no epoch does not ask when it was built anew: pipelines set theirs while they run.
+        let but_epoch = image.label(labels::INPUTS_BUT_EPOCH).filter(|_| self.source.build.epoch.is_none());
+        let inputs = but_epoch.or(image.label(labels::INPUTS)).and_then(|text| text.parse().ok());
         inputs.filter(|_| is_ours).map_or(Latest::Theirs, Latest::Ours)
     }
 

@@ -60,3 +60,15 @@ fn each_branch_has_its_pipeline_its_tag_its_image_and_the_reapers_word() {
     }
     assert_eq!(lines.len(), 6, "{}", ran.stdout);
 }
+
+#[test]
+fn an_image_of_an_epoch_is_up_to_date_for_who_names_none() {
+    let project = Project::new("branches-epoch");
+    let of_the_week = project.source_with(&[("/build/epoch", json!("2026-47"))]);
+    project.put(&of_the_week, "master").succeeds();
+    let next_week = project.source_with(&[("/build/epoch", json!("2026-48"))]);
+    for (source, state) in [(&project.source, "up-to-date"), (&of_the_week, "up-to-date"), (&next_week, "outdated")] {
+        let ran = Program::git_image(["branches", "--source", "-", "--json"]).run(source);
+        assert_eq!(ran.succeeds()[0]["state"], state, "{source}");
+    }
+}

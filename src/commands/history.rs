@@ -122,7 +122,12 @@ impl<'a> History<'a> {
             self.git.fetch(&Want::Commit(self.from), Depth::Everything).await?;
             self.known.line = self.git.line(self.from, length(self.depth)).await?;
         }
-        Ok(())
+        match self.known.line.last() {
+            Some(last) if last.parent == Parent::Unknown && end == Some((last.id, last.parent)) => {
+                Err(GitError::CutOff { repository: self.git.repository().clone(), commit: last.id }.into())
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn fetch_deeper(&mut self) -> Result<(), GitError> {

@@ -189,6 +189,14 @@ pub enum GitError {
         /// The most that is read.
         limit_bytes: u64,
     },
+    /// More history is needed than the server itself has.
+    #[error("the git server of {repository} has no history before commit {commit}")]
+    CutOff {
+        /// The repository.
+        repository: GitRepository,
+        /// The oldest commit that it has of this line.
+        commit: CommitId,
+    },
     /// A question that only the whole history answers.
     #[error("the local copy of {repository} has only the end of the history")]
     Shallow {
@@ -274,6 +282,9 @@ impl GitError {
             Self::Gone { .. } => {
                 "a force push may have removed it, or it is of another repository than `source.git.uri`; use a newer version, or a new checkout"
             }
+            Self::CutOff { .. } => {
+                "its repository is itself a shallow clone: run `git fetch --unshallow` there, so that it can tell which commit brought the image's files"
+            }
             Self::Sha256 { .. } => "only repositories with SHA-1 object names can be used for now",
             Self::Setting { .. } => "remove it; settings such as http.extraHeader and url.….insteadOf are allowed",
             Self::Damaged { .. } | Self::Missing { .. } | Self::Forged { .. } => {
@@ -309,6 +320,7 @@ impl GitError {
             | Self::DiskFull { .. }
             | Self::BadPath { .. }
             | Self::TooLarge { .. }
+            | Self::CutOff { .. }
             | Self::Shallow { .. }
             | Self::Files { .. }
             | Self::Other { .. } => false,

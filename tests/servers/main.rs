@@ -18,6 +18,7 @@ mod facts;
 mod finished;
 mod follow;
 mod get;
+mod histories;
 mod init;
 mod inputs;
 mod inputs_list;

@@ -216,11 +216,21 @@ impl GitRepository {
         self.import(into, &format!("Merge branch '{from}'"), &parents, Some(&tree), &[])
     }
 
+    /// Merges any number of commits into a branch, with the tree of `tree_of`. Returns the id of the merge commit.
+    #[track_caller]
+    pub fn merge_all(&self, others: &[&str], into: &str, tree_of: &str) -> String {
+        let tree = self.git(&["rev-parse", &format!("{tree_of}^{{tree}}")]);
+        let into_now = self.id(&format!("refs/heads/{into}"));
+        let parents: Vec<String> = std::iter::once(into_now).chain(others.iter().map(|other| self.id(other))).collect();
+        self.import(into, "Merge", &parents, Some(&tree), &[])
+    }
+
     /// Commits the tree that the branch had before its newest commit. Returns the new commit's id.
     #[track_caller]
     pub fn revert(&self, branch: &str) -> String {
-        let tree = self.git(&["rev-parse", &format!("{branch}^^{{tree}}")]);
-        self.import(branch, "Revert", &[self.id(branch)], Some(&tree), &[])
+        let head = format!("refs/heads/{branch}");
+        let tree = self.git(&["rev-parse", &format!("{head}^^{{tree}}")]);
+        self.import(branch, "Revert", &[self.id(&head)], Some(&tree), &[])
     }
 
     /// Begins a branch at a commit or another branch, or moves it there, as a force push does. Returns the commit's id.
@@ -333,7 +343,7 @@ impl GitRepository {
             .expect("git runs");
         child.stdin.take().expect("stdin is a pipe").write_all(&stream).expect("git reads what it is given");
         assert!(child.wait().expect("a child can be waited for").success(), "git fast-import failed");
-        self.id(branch)
+        self.id(&format!("refs/heads/{branch}"))
     }
 }
 

@@ -12,12 +12,13 @@
 //! - [`resource_image`]: the image of the resource type, built of the programs under test;
 //! - [`proxy`]: stands between a program and a server, so that something can happen at any request;
 //! - [`tunnel`]: a forward proxy with a password, as companies have them;
-//! - [`http`]: one request, when a test wants to see an answer itself.
+//! - [`http`]: one request, when a test wants to see an answer itself; [`chance`]: numbers for long stories.
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 #![expect(clippy::disallowed_methods, reason = "the product's rules for starting programs are not those of its tests")]
 
 pub mod certificates;
+pub mod chance;
 pub mod container;
 pub mod engine;
 pub mod git;

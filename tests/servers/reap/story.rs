@@ -11,6 +11,7 @@ use serde_json::json;
 use super::apply;
 use super::meets::{behind, is_running, pid};
 use crate::project::Project;
+use crate::support::chance::Chance;
 use crate::support::git::file;
 use crate::support::image::{MANIFEST_TYPES, OCI_MANIFEST};
 use crate::support::program::Program;
@@ -19,16 +20,6 @@ use crate::support::{http, servers};
 
 /// How many events a story has.
 const EVENTS: u64 = 40;
-
-/// A number that is different each time, and the same in every run of the test.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % limit
-    }
-}
 
 struct Story {
     project: Project,

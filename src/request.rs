@@ -201,6 +201,8 @@ pub struct GitSource {
     pub submodule_credentials: Vec<SubmoduleCredentials>,
     /// Whether `[ci skip]` in a message hides a commit from check.
     pub ci_skip: CiSkip,
+    /// Which messages hide a commit from check besides.
+    pub commit_filter: CommitFilter,
     /// How many versions the first check answers.
     pub version_depth: NonZeroUsize,
 }
@@ -271,6 +273,25 @@ pub enum CiSkip {
     Honour,
     /// `disable_ci_skip: true`: they do nothing.
     Ignore,
+}
+
+/// Which commits check sees at the end of the branch, by their messages: `source.git.commit_filter`, as the git resource
+/// takes it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CommitFilter {
+    /// What a message must match.
+    pub include: Patterns,
+    /// What a message may not match.
+    pub exclude: Patterns,
+}
+
+/// Patterns of `git log --grep`: basic regular expressions, each looked for in any line of a message.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Patterns {
+    /// The patterns; none for no condition.
+    pub any_or_all: Vec<String>,
+    /// Whether all of them must match, and not just one.
+    pub all_match: bool,
 }
 
 /// Where the image goes: `source.registry`.

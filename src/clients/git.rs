@@ -33,7 +33,7 @@ use tempfile::TempDir;
 use crate::clients::checkout::Checkout;
 use crate::clients::process::{Environment, Program, ProgramError};
 use crate::names::{CommitId, GitPath, GitRepository, GitUrl};
-use crate::request::GitSource;
+use crate::request::{CommitFilter, GitSource};
 use crate::say::Say;
 
 pub use error::{GitError, Login};
@@ -52,6 +52,7 @@ pub struct Git {
     environment: Environment,
     uri: GitUrl,
     login: login::Login,
+    commit_filter: CommitFilter,
     say: Say,
 }
 
@@ -94,6 +95,7 @@ impl Git {
             environment: environment.clone(),
             uri: source.uri.clone(),
             login,
+            commit_filter: source.commit_filter.clone(),
             say: say.clone(),
         })
     }

@@ -37,6 +37,8 @@ pub struct LineCommit {
     pub changed: Vec<GitPath>,
     /// Whether its message has `[ci skip]` or `[skip ci]`.
     pub ci_skip: bool,
+    /// Whether `source.git.commit_filter` leaves it out, by its message.
+    pub is_filtered: bool,
 }
 
 /// What is known of a commit.
@@ -119,7 +121,7 @@ pub enum Remark {
     NoneBuilt,
     /// No commit that was looked at has a Dockerfile.
     NoDockerfile,
-    /// Every commit of the branch has `[ci skip]` in its message.
+    /// Every commit of the branch is hidden by its message.
     AllSkipped,
 }
 
@@ -135,7 +137,9 @@ impl fmt::Display for Remark {
             ),
             Self::NoneBuilt => f.write_str("no version of the branch has been built yet (`source.only_built` is set)"),
             Self::NoDockerfile => f.write_str("no commit of the branch has a Dockerfile there"),
-            Self::AllSkipped => f.write_str("every commit of the branch has [ci skip] in its message"),
+            Self::AllSkipped => f.write_str(
+                "every commit of the branch has [ci skip] in its message, or does not pass `source.git.commit_filter`",
+            ),
         }
     }
 }
@@ -169,12 +173,16 @@ pub fn version_at(line: &[LineCommit], states: &BTreeMap<CommitId, State>) -> Ne
     }
 }
 
-/// The line without the commits at its start that `[ci skip]` hides. An empty one: it hides all of them.
+/// The line without the commits at its start that their messages hide. An empty one: all of them are hidden.
 pub fn end_of_branch(line: &[LineCommit], ci_skip: CiSkip) -> Next<&[LineCommit]> {
-    let hidden = match ci_skip {
-        CiSkip::Ignore => 0,
-        CiSkip::Honour => line.iter().take_while(|commit| commit.ci_skip).count(),
+    let is_hidden = |commit: &&LineCommit| {
+        commit.is_filtered
+            || match ci_skip {
+                CiSkip::Ignore => false,
+                CiSkip::Honour => commit.ci_skip,
+            }
     };
+    let hidden = line.iter().take_while(is_hidden).count();
     let ends = line.last().is_some_and(|commit| commit.parent == Parent::Root);
     if hidden == line.len() && !ends { Next::Deeper } else { Next::Done(&line[hidden..]) }
 }

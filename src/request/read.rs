@@ -8,10 +8,10 @@ use serde_json::{Map, Value};
 
 use super::shape::{self, Key, Kind, ShapeError};
 use super::{
-    Aliases, Announce, BuildSource, CheckRequest, CiSkip, ClientCert, Credentials, EngineHost, EngineSource, EngineSsh,
-    EngineTls, Follow, GetImage, GetParams, GetRequest, GetSource, GitConfig, GitSource, HttpsTunnel, Mirror,
-    PutParams, PutRequest, Rebuild, RegistrySource, RegistryTransport, RepositorySetting, Request, RequestError, Reuse,
-    Source, SshHost, SubmoduleCredentials, Verify,
+    Aliases, Announce, BuildSource, CheckRequest, CiSkip, ClientCert, CommitFilter, Credentials, EngineHost,
+    EngineSource, EngineSsh, EngineTls, Follow, GetImage, GetParams, GetRequest, GetSource, GitConfig, GitSource,
+    HttpsTunnel, Mirror, Patterns, PutParams, PutRequest, Rebuild, RegistrySource, RegistryTransport,
+    RepositorySetting, Request, RequestError, Reuse, Source, SshHost, SubmoduleCredentials, Verify,
 };
 use super::{options, reap, registries};
 use crate::concourse::Version;
@@ -375,8 +375,24 @@ fn git(block: &Block) -> Result<GitSource, RequestError> {
             .map(submodule_credentials)
             .collect::<Result<_, RequestError>>()?,
         ci_skip: if block.flag("disable_ci_skip") { CiSkip::Ignore } else { CiSkip::Honour },
+        commit_filter: commit_filter(&block.block("commit_filter"))?,
         version_depth: version_depth(block),
         uri,
+    })
+}
+
+fn commit_filter(block: &Block) -> Result<CommitFilter, RequestError> {
+    let patterns = |key: &str, all_match: &str| {
+        let any_or_all = block.texts(key).unwrap_or_default();
+        if let Some(text) = any_or_all.iter().find(|text| text.is_empty() || text.contains('\0')) {
+            let why = "matches every message or none".to_owned();
+            return Err(block.refuse(key, BadName { what: "pattern", text: text.clone(), why }));
+        }
+        Ok(Patterns { any_or_all, all_match: block.flag(all_match) })
+    };
+    Ok(CommitFilter {
+        include: patterns("include", "include_all_match")?,
+        exclude: patterns("exclude", "exclude_all_match")?,
     })
 }
 

@@ -217,7 +217,7 @@ static GIT: &[Key] = &[
     now("submodule_credentials", Kind::Blocks(SUBMODULE_CREDENTIALS)),
     now("disable_ci_skip", Kind::Flag),
     now("version_depth", Kind::Count),
-    later("commit_filter", LATER),
+    now("commit_filter", Kind::Block(COMMIT_FILTER)),
     later("paths", "which files count is said in `source.build.paths`, and read from the Dockerfile without it"),
     later("ignore_paths", "which files do not count is said in `source.build.ignore_paths`"),
     later("sparse_paths", "nothing but what the build reads is fetched anyway; leave it out"),
@@ -235,6 +235,13 @@ static GIT: &[Key] = &[
     later("gpg_keyserver", LATER),
     later("git_crypt_key", LATER),
     later("debug", "the log has everything already; leave it out"),
+];
+
+static COMMIT_FILTER: &[Key] = &[
+    now("include", Kind::Texts),
+    now("include_all_match", Kind::Flag),
+    now("exclude", Kind::Texts),
+    now("exclude_all_match", Kind::Flag),
 ];
 
 static HTTPS_TUNNEL: &[Key] = &[

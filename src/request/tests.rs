@@ -85,8 +85,12 @@ fn a_request_that_cannot_be_served_says_which_key_and_what_to_write() {
             "error: `source.git.branch` is not usable\ncause: branch \"-x\" begins with '-'",
         ),
         (
-            with_git(r#", "commit_filter": {}"#),
-            "error: `source.git.commit_filter` is not supported by this release\nhint: it comes with a later release of git-image; leave it out until then",
+            with_git(r#", "forward_agent": true"#),
+            "error: `source.git.forward_agent` is not supported by this release\nhint: it comes with a later release of git-image; leave it out until then",
+        ),
+        (
+            with_git(r#", "commit_filter": {"exclude": [""]}"#),
+            "error: `source.git.commit_filter.exclude` is not usable\ncause: pattern \"\" matches every message or none",
         ),
         (
             with_git(r#", "submodule_credentials": [{"username": "u", "password": "p"}]"#),

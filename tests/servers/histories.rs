@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::project::{Project, only};
+use crate::project::{Project, check, only};
 use crate::support::chance::Chance;
 use crate::support::git::{Change, file};
 use crate::support::program::Program;
@@ -336,4 +336,46 @@ fn a_history_that_the_server_itself_has_only_in_part_is_used_as_far_as_it_goes()
     ));
     let brought = project.git.commit("master", &[file("ci/image/tool.sh", "echo newer\n")]);
     assert_eq!(only(&project.check(None))["ref"], brought.as_str());
+}
+
+#[test]
+fn a_filter_of_messages_says_where_the_branch_ends() {
+    let project = Project::new("histories-filter");
+    let first = project.git.id("master");
+    let messages = ["feat: one", "chore(release): two", "fix: three\n\nnot yet: [skip deploy]"];
+    let ids: Vec<String> = messages
+        .iter()
+        .map(|message| project.git.commit_with_message("master", message, &[file("ci/image/tool.sh", message)]))
+        .collect();
+    let given = json!({"ref": first, "inputs": "0".repeat(64)});
+    for (filter, last) in [
+        (json!({}), &ids[2]),
+        (json!({"exclude": ["\\[skip deploy\\]", "^nothing"]}), &ids[1]),
+        (json!({"exclude": ["skip deploy", "^chore(release):"]}), &ids[0]),
+        (json!({"exclude": ["skip deploy", "^chore"], "exclude_all_match": true}), &ids[2]),
+        (json!({"exclude": ["skip deploy", "^fix"], "exclude_all_match": true}), &ids[1]),
+        (json!({"include": ["^feat"]}), &ids[0]),
+        (json!({"include": ["^chore", "two$"], "include_all_match": true}), &ids[1]),
+        (json!({"include": ["^fix", "^chore"], "exclude": ["deploy"]}), &ids[1]),
+        (json!({"include": ["^commit"]}), &first),
+    ] {
+        let source = project.source_with(&[("/git/commit_filter", filter.clone())]);
+        // What lies before the end of the branch is not filtered.
+        let end = 2 + ids.iter().position(|id| id == last).map_or(0, |at| at + 1);
+        let expected: Vec<&str> = std::iter::once(&first).chain(&ids).map(String::as_str).take(end - 1).collect();
+        let answer = check(&source, Some(&given)).succeeds();
+        let refs: Vec<&str> = answer.as_array().expect("a list").iter().map(|version| text(version, "ref")).collect();
+        assert_eq!(refs, expected, "{filter}");
+    }
+    let none = project.source_with(&[("/git/commit_filter", json!({"include": ["no such word"]}))]);
+    let ran = check(&none, None);
+    assert_eq!(ran.succeeds(), json!([]));
+    assert!(ran.stderr.contains("does not pass `source.git.commit_filter`"), "{}", ran.stderr);
+    let broken = project.source_with(&[("/git/commit_filter", json!({"exclude": ["\\("]}))]);
+    check(&broken, None).fails_with(
+        "error: `source.git.commit_filter` is not usable\n\
+         cause: fatal: command line, '\\(': Unmatched ( or \\(\n\
+         hint: the patterns are basic regular expressions, as for `git log --grep`; write \\[ and \\* for the characters \
+         themselves\n",
+    );
 }

@@ -124,6 +124,13 @@ pub enum GitError {
         /// The repository.
         repository: GitRepository,
     },
+    /// git does not understand a pattern.
+    #[error("`source.git.commit_filter` is not usable")]
+    Filter {
+        /// git's words.
+        #[source]
+        said: Said,
+    },
     /// A setting would run a program, or undo what keeps git safe here.
     #[error("`source.git.git_config` sets {name}")]
     Setting {
@@ -286,6 +293,9 @@ impl GitError {
                 "its repository is itself a shallow clone: run `git fetch --unshallow` there, so that it can tell which commit brought the image's files"
             }
             Self::Sha256 { .. } => "only repositories with SHA-1 object names can be used for now",
+            Self::Filter { .. } => {
+                "the patterns are basic regular expressions, as for `git log --grep`; write \\[ and \\* for the characters themselves"
+            }
             Self::Setting { .. } => "remove it; settings such as http.extraHeader and url.….insteadOf are allowed",
             Self::Damaged { .. } | Self::Missing { .. } | Self::Forged { .. } => {
                 "run the step again; an artifact that is damaged must be fetched again"
@@ -316,6 +326,7 @@ impl GitError {
             | Self::HungUp { .. }
             | Self::Gone { .. }
             | Self::Sha256 { .. }
+            | Self::Filter { .. }
             | Self::Setting { .. }
             | Self::DiskFull { .. }
             | Self::BadPath { .. }

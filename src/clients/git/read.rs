@@ -11,6 +11,7 @@ use crate::clients::process::{ProgramError, Said};
 use crate::decide::inputs::{Entry, Mode, Tree};
 use crate::decide::versions::{LineCommit, Parent};
 use crate::names::{CommitId, GitPath, ObjectId};
+use crate::request::{CommitFilter, Patterns};
 
 /// The most that is read of one blob: Dockerfiles and their like are far smaller.
 const BLOB_BYTES: u64 = 8 * 1024 * 1024;
@@ -115,7 +116,40 @@ impl Git {
             .arg(format!("--max-count={limit}"))
             .args(["--end-of-options".to_owned(), from.to_string(), "--".to_owned()]);
         let printed = program.output().await.map_err(|error| self.explain(error))?;
-        read_line(&printed, &boundary).ok_or_else(|| self.damaged("git log printed what was not asked for"))
+        let line = read_line(&printed, &boundary);
+        let mut line = line.ok_or_else(|| self.damaged("git log printed what was not asked for"))?;
+        let CommitFilter { include, exclude } = &self.commit_filter;
+        let included = self.matching(&line, include).await?;
+        // With --invert-grep, git (2.39) takes --all-match for any.
+        let excluded = self.matching(&line, exclude).await?;
+        for commit in &mut line {
+            let is_in = |matching: &BTreeSet<CommitId>| matching.contains(&commit.id);
+            commit.is_filtered = !included.as_ref().is_none_or(is_in) || excluded.as_ref().is_some_and(is_in);
+        }
+        Ok(line)
+    }
+
+    /// Which commits of a line match patterns, as git itself matches them. `None`: there are no patterns.
+    async fn matching(&self, line: &[LineCommit], patterns: &Patterns) -> Result<Option<BTreeSet<CommitId>>, GitError> {
+        if patterns.any_or_all.is_empty() {
+            return Ok(None);
+        }
+        let ids: String = line.iter().map(|commit| format!("{}\n", commit.id)).collect();
+        let program = self
+            .local("rev-list")
+            .args(["--no-walk=unsorted", "--stdin", "--encoding=UTF-8"])
+            .args(patterns.all_match.then_some("--all-match"))
+            .args(patterns.any_or_all.iter().map(|pattern| format!("--grep={pattern}")))
+            .input(ids);
+        match program.output().await {
+            Ok(printed) => {
+                Ok(Some(String::from_utf8_lossy(&printed).lines().filter_map(|line| line.parse().ok()).collect()))
+            }
+            Err(ProgramError::Failed { said, .. }) if said.0.contains("command line, '") => {
+                Err(GitError::Filter { said })
+            }
+            Err(error) => Err(self.explain(error)),
+        }
     }
 
     /// Every path of a commit that is no directory.
@@ -367,7 +401,7 @@ fn read_line(printed: &[u8], boundary: &BTreeSet<CommitId>) -> Option<Vec<LineCo
             };
             let message = String::from_utf8_lossy(fields.next()?);
             let ci_skip = message.contains("[ci skip]") || message.contains("[skip ci]");
-            commits.push(LineCommit { id, parent, changed: Vec::new(), ci_skip });
+            commits.push(LineCommit { id, parent, changed: Vec::new(), ci_skip, is_filtered: false });
         } else if field.starts_with(b":") {
             let path = GitPath::new(fields.next()?);
             let commit = commits.last_mut()?;

@@ -9,7 +9,7 @@ use super::*;
 use crate::decide::inputs::Mode;
 use crate::decide::versions::{LineCommit, Parent};
 use crate::names::ObjectId;
-use crate::request::{CiSkip, Verify};
+use crate::request::{CiSkip, CommitFilter, Verify};
 
 /// A directory of one test, with a checkout that the real git program makes.
 pub(crate) struct Sandbox(TempDir);
@@ -126,6 +126,7 @@ fn source(uri: &str) -> GitSource {
         git_config: Vec::new(),
         submodule_credentials: Vec::new(),
         ci_skip: CiSkip::Honour,
+        commit_filter: CommitFilter::default(),
         version_depth: NonZeroUsize::MIN,
     }
 }
@@ -157,6 +158,7 @@ fn the_line_has_first_parents_and_the_paths_that_changed_against_them() {
         parent,
         changed: changed.iter().map(|text| path(text)).collect(),
         ci_skip,
+        is_filtered: false,
     };
     assert_eq!(
         line,

@@ -104,10 +104,11 @@ impl Cache {
 fn key(request: &CheckRequest) -> String {
     let source = &request.source;
     let words = format!(
-        "1\n{}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}",
+        "1\n{}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}",
         source.git.uri.as_str(),
         source.git.branch,
         source.git.ci_skip,
+        source.git.commit_filter,
         source.build,
         source.registry.repository,
         source.registry.tag_prefix,

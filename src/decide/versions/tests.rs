@@ -60,7 +60,7 @@ impl World {
                     paths.into_iter().rev().collect()
                 }
             };
-            LineCommit { id: self.ids[position], parent, changed, ci_skip: self.skipped[position] }
+            LineCommit { id: self.ids[position], parent, changed, ci_skip: self.skipped[position], is_filtered: false }
         };
         (oldest..self.ids.len()).rev().map(commit).collect()
     }

@@ -26,8 +26,8 @@ demo: setup-demo ## show the whole story on real servers, in namespaces of their
 	cargo build --locked --profile demo --bins --example demo
 	cargo run --locked --profile demo --quiet --example demo
 
-bench: setup ## measure check, put and reap, against git and docker (root); see bench/*.rs for what can be set
-	cargo bench --locked --quiet --profile demo --bench check --bench put --bench build --bench reap
+bench: setup ## measure check, get, put and reap, against git, skopeo and docker (root); see bench/*.rs for what can be set
+	cargo bench --locked --quiet --profile demo --bench check --bench get --bench put --bench build --bench reap
 
 lint: ## check format and lints
 	cargo fmt --check

@@ -3,17 +3,31 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// What one run took.
+pub struct Cost {
+    /// How long it ran. Preparing it is not part of that.
+    pub time: Duration,
+    /// The highest use of memory, in bytes, where it was watched.
+    pub peak: Option<u64>,
+}
+
+impl From<Duration> for Cost {
+    fn from(time: Duration) -> Self {
+        Self { time, peak: None }
+    }
+}
+
 /// Something that is measured.
 pub struct Row<'a> {
     name: &'a str,
-    /// Runs it once, and tells how long that took. Preparing it is not part of that.
-    run: Box<dyn FnMut() -> Duration + 'a>,
+    /// Runs it once, and tells what that took.
+    run: Box<dyn FnMut() -> Cost + 'a>,
 }
 
 impl<'a> Row<'a> {
     /// A row with what runs it once.
-    pub fn new(name: &'a str, run: impl FnMut() -> Duration + 'a) -> Self {
-        Self { name, run: Box::new(run) }
+    pub fn new<C: Into<Cost>>(name: &'a str, mut run: impl FnMut() -> C + 'a) -> Self {
+        Self { name, run: Box::new(move || run().into()) }
     }
 }
 
@@ -30,22 +44,26 @@ pub fn print(title: &str, before: impl FnMut(), rows: Vec<Row<'_>>) {
 pub fn print_in(title: &str, turns: usize, mut before: impl FnMut(), mut rows: Vec<Row<'_>>) {
     let turns = given_turns().unwrap_or(turns);
     let mut times = vec![Vec::with_capacity(turns); rows.len()];
+    let mut peaks = vec![None; rows.len()];
     for turn in 0..=turns {
         before();
-        for (row, times) in rows.iter_mut().zip(&mut times) {
-            let time = (row.run)();
+        for ((row, times), highest) in rows.iter_mut().zip(&mut times).zip(&mut peaks) {
+            let Cost { time, peak } = (row.run)();
+            *highest = peak.max(*highest);
             if turn > 0 {
                 times.push(time);
             }
         }
     }
-    println!("\n{title:<56} {:>10} {:>10} {:>8}", "median ms", "best ms", "ratio");
+    let peak_title = if peaks.iter().any(Option::is_some) { "    peak MB" } else { "" };
+    println!("\n{title:<56} {:>10} {:>10} {:>8}{peak_title}", "median ms", "best ms", "ratio");
     let mut baseline = None;
-    for (row, mut times) in rows.into_iter().zip(times) {
+    for ((row, mut times), peak) in rows.into_iter().zip(times).zip(peaks) {
         times.sort_unstable();
         let median = milliseconds(times[times.len() / 2]);
         let ratio = median / *baseline.get_or_insert(median);
-        println!("  {:<54} {median:>10.1} {:>10.1} {ratio:>8.2}", row.name, milliseconds(times[0]));
+        let peak = peak.map(|bytes| format!(" {:>10.1}", bytes as f64 / 1e6)).unwrap_or_default();
+        println!("  {:<54} {median:>10.1} {:>10.1} {ratio:>8.2}{peak}", row.name, milliseconds(times[0]));
     }
 }
 

@@ -1,36 +1,52 @@
 //! Unpacks an image's layers to a directory, and never writes outside of it.
 //!
-//! One pass: the registry's bytes are verified as they arrive and go through a small channel to one thread that
-//! inflates and unpacks them. Memory does not grow with the image.
+//! One pass, and everything in it at the same time: layers are downloaded and verified, inflated, digested, and applied
+//! one after the other; the next layers come on meanwhile, as far as there is room for them. Memory does not grow with
+//! the image.
 //!
-//! - `archive`: reads a tar archive's entries;
 //! - `inflate`: gzip, zstd or neither;
+//! - `blocks`: the threads that inflate and digest a layer, and what goes between them;
+//! - `archive`: reads a tar archive's entries;
 //! - `layer`: what each entry does to the root;
-//! - `tree`: paths, which cannot leave the root.
+//! - `tree`: paths, which cannot leave the root;
+//! - `writers`: the threads that fill files.
 
 mod archive;
+mod blocks;
 mod inflate;
 mod layer;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod writers;
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::Instant;
 
 use bytes::Bytes;
+use futures_util::future::{Either, select};
 use futures_util::{Stream, StreamExt as _};
 use tokio::sync::mpsc;
 
+use blocks::Blocks;
 pub use layer::{LayerError, LayerStats, Omitted, Rootfs, Skipped};
 
 use super::registry::{Descriptor, Image, ImageConfig, Registry, RegistryError};
 use crate::names::Digest;
 use crate::say::{Say, size};
 
-/// How many pieces of a download wait for the unpacking thread: some megabytes at most.
-const PIECES_WAITING: usize = 16;
+/// How many layers are downloaded at the same time. Several small ones would otherwise wait for an answer each.
+const DOWNLOADED: usize = 3;
+
+/// How many layers are inflated at the same time: the one that is applied, and the next one.
+const INFLATED: usize = 2;
+
+/// How many pieces of a download wait for the thread that inflates them. A piece is what hyper reads at once: 400 kB at
+/// most.
+const PIECES_WAITING: usize = 8;
 
 /// Why an image could not be unpacked.
 #[derive(Debug, thiserror::Error)]
@@ -138,18 +154,30 @@ pub struct Unpacked {
 /// Anything but a whole and verified image. `root` is then empty or absent again.
 pub async fn unpack(registry: &Registry, image: &Image, root: &Path, say: &Say) -> Result<Unpacked, RootfsError> {
     let layers = planned(image)?;
-    let (pieces, received) = mpsc::channel(PIECES_WAITING);
-    let thread = {
+    let (senders, arriving): (Vec<_>, Vec<_>) = layers.iter().map(|_| mpsc::channel(PIECES_WAITING)).unzip();
+    let mut thread = {
         let (root, layers, say) = (root.to_owned(), layers.clone(), say.clone());
-        tokio::task::spawn_blocking(move || unpack_received(&root, &layers, received, &say))
+        let layers = layers.into_iter().zip(arriving).collect();
+        tokio::task::spawn_blocking(move || unpack_arriving(&root, layers, &say))
     };
-    let downloaded = download(registry, &layers, pieces).await;
-    let unpacked = thread.await.map_err(|source| RootfsError::BrokeOff { source })?;
-    // When the download fails, the thread fails too, for want of bytes: the first is the reason.
-    let unread = downloaded?;
-    if let (Err(RootfsError::Layer { source: LayerError::Read { .. }, .. }), Some((digest, rest))) = (&unpacked, unread)
+    let download = pin!(download(registry, &layers, senders));
+    let joined = |result: Result<_, _>| result.map_err(|source| RootfsError::BrokeOff { source });
+    let (unpacked, unread) = match select(&mut thread, download).await {
+        // When the download fails, the thread fails too, for want of bytes: the first is the reason.
+        Either::Right((downloaded, _)) => {
+            let unpacked = joined(thread.await)?;
+            (unpacked, downloaded?)
+        }
+        Either::Left((unpacked, download)) => match joined(unpacked)? {
+            unpacked @ Err(RootfsError::Layer { source: LayerError::Read { .. }, .. }) => (unpacked, download.await?),
+            // What still arrives is of no use.
+            unpacked => return unpacked,
+        },
+    };
+    if let (Err(RootfsError::Layer { digest, source: LayerError::Read { .. } }), Some((of, rest))) = (&unpacked, unread)
+        && *digest == of
     {
-        verify(digest, rest).await?;
+        verify(of, rest).await?;
     }
     unpacked
 }
@@ -195,35 +223,47 @@ fn is_foreign(media_type: &str) -> bool {
         || media_type.starts_with("application/vnd.docker.image.rootfs.foreign.")
 }
 
-/// What goes to the unpacking thread. A channel that closes without `LayerEnd` is a download that broke off.
+/// What is downloaded of a layer. A channel that closes without `End` is a download that broke off.
 enum Piece {
     Bytes(Bytes),
-    LayerEnd,
+    End,
 }
 
 /// What [`Registry::stream_blob`] gives.
 trait Blob: Stream<Item = Result<Bytes, RegistryError>> + Unpin {}
 impl<S: Stream<Item = Result<Bytes, RegistryError>> + Unpin> Blob for S {}
 
-/// Sends the layers' verified bytes. Gives what is left of a layer when the other side ended before it.
+/// Sends the layers' verified bytes. Gives what is left of the first layer whose other side ended before it.
 async fn download(
     registry: &Registry,
     layers: &[Planned],
-    pieces: mpsc::Sender<Piece>,
+    senders: Vec<mpsc::Sender<Piece>>,
 ) -> Result<Option<(Digest, impl Blob)>, RootfsError> {
-    for layer in layers {
-        let digest = layer.descriptor.digest;
-        let failed = |source| RootfsError::Download { digest, source };
-        let mut stream = registry.stream_blob(&layer.descriptor).await.map_err(failed)?;
-        while let Some(bytes) = stream.next().await {
-            if pieces.send(Piece::Bytes(bytes.map_err(failed)?)).await.is_err() {
-                return Ok(Some((digest, stream)));
-            }
-        }
-        if pieces.send(Piece::LayerEnd).await.is_err() {
-            break;
+    let downloads = layers.iter().zip(senders).map(|(layer, pieces)| download_layer(registry, layer, pieces));
+    let mut downloads = futures_util::stream::iter(downloads).buffered(DOWNLOADED);
+    while let Some(downloaded) = downloads.next().await {
+        if let Some(rest) = downloaded? {
+            return Ok(Some(rest));
         }
     }
+    Ok(None)
+}
+
+async fn download_layer(
+    registry: &Registry,
+    layer: &Planned,
+    pieces: mpsc::Sender<Piece>,
+) -> Result<Option<(Digest, impl Blob)>, RootfsError> {
+    let digest = layer.descriptor.digest;
+    let failed = |source| RootfsError::Download { digest, source };
+    let mut stream = registry.stream_blob(&layer.descriptor).await.map_err(failed)?;
+    while let Some(bytes) = stream.next().await {
+        if pieces.send(Piece::Bytes(bytes.map_err(failed)?)).await.is_err() {
+            return Ok(Some((digest, stream)));
+        }
+    }
+    // Whoever has everything may have ended.
+    let _ = pieces.send(Piece::End).await;
     Ok(None)
 }
 
@@ -235,13 +275,11 @@ async fn verify(digest: Digest, mut rest: impl Blob) -> Result<(), RootfsError> 
     Ok(())
 }
 
+/// A layer that arrives.
+type Arriving = (Planned, mpsc::Receiver<Piece>);
+
 /// The whole work of the unpacking thread.
-fn unpack_received(
-    root: &Path,
-    layers: &[Planned],
-    received: mpsc::Receiver<Piece>,
-    say: &Say,
-) -> Result<Unpacked, RootfsError> {
+fn unpack_arriving(root: &Path, layers: Vec<Arriving>, say: &Say) -> Result<Unpacked, RootfsError> {
     let failed = |source| RootfsError::Root { root: root.to_owned(), source };
     let was_absent = match std::fs::create_dir(root) {
         Ok(()) => true,
@@ -257,7 +295,7 @@ fn unpack_received(
     if !rootfs.is_empty().map_err(failed)? {
         return Err(RootfsError::NotEmpty { root: root.to_owned() });
     }
-    let unpacked = apply_all(&mut rootfs, layers, received, say)
+    let unpacked = apply_all(&mut rootfs, layers, say)
         .and_then(|unpacked| rootfs.set_directory_times().map(|()| unpacked).map_err(failed));
     if unpacked.is_err() {
         // Half a rootfs must not be taken for an image. The first error is the one that counts.
@@ -271,26 +309,25 @@ fn unpack_received(
     unpacked
 }
 
-fn apply_all(
-    rootfs: &mut Rootfs,
-    layers: &[Planned],
-    received: mpsc::Receiver<Piece>,
-    say: &Say,
-) -> Result<Unpacked, RootfsError> {
-    let mut input = LayerInput { received, piece: Bytes::new(), ended: false };
+fn apply_all(rootfs: &mut Rootfs, layers: Vec<Arriving>, say: &Say) -> Result<Unpacked, RootfsError> {
+    let count = layers.len();
+    let mut arriving =
+        layers.into_iter().map(|(layer, pieces)| (layer, Blocks::begin(LayerInput::new(pieces), u64::MAX)));
+    // An iterator begins a layer when it is asked for it.
+    let mut inflating: VecDeque<_> = arriving.by_ref().take(INFLATED).collect();
     let mut unpacked = Unpacked::default();
-    for (position, layer) in layers.iter().enumerate() {
+    let mut position = 0;
+    while let Some((layer, blocks)) = inflating.pop_front() {
+        position += 1;
         let digest = layer.descriptor.digest;
         let begun = Instant::now();
-        input.ended = false;
-        let stats = rootfs.apply(&mut input).map_err(|source| RootfsError::Layer { digest, source })?;
+        let stats = rootfs.apply(blocks).map_err(|source| RootfsError::Layer { digest, source })?;
+        inflating.extend(arriving.next());
         if let Some(expected) = layer.diff_id.filter(|&expected| expected != stats.diff_id) {
             return Err(RootfsError::DiffId { digest, expected, found: stats.diff_id });
         }
         say.line(format_args!(
-            "layer {} of {}: {digest}, {}, {} unpacked in {:.2} s",
-            position + 1,
-            layers.len(),
+            "layer {position} of {count}: {digest}, {}, {} unpacked in {:.2} s",
             size(layer.descriptor.size),
             size(stats.bytes),
             begun.elapsed().as_secs_f64()
@@ -321,19 +358,25 @@ fn say_skipped(skipped: &Skipped, say: &Say) {
     }
 }
 
-/// The bytes of one layer after the other, as they arrive.
+/// The bytes of one layer, as they arrive.
 struct LayerInput {
-    received: mpsc::Receiver<Piece>,
+    pieces: mpsc::Receiver<Piece>,
     piece: Bytes,
     ended: bool,
+}
+
+impl LayerInput {
+    fn new(pieces: mpsc::Receiver<Piece>) -> Self {
+        Self { pieces, piece: Bytes::new(), ended: false }
+    }
 }
 
 impl io::BufRead for LayerInput {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         while self.piece.is_empty() && !self.ended {
-            match self.received.blocking_recv() {
+            match self.pieces.blocking_recv() {
                 Some(Piece::Bytes(bytes)) => self.piece = bytes,
-                Some(Piece::LayerEnd) => self.ended = true,
+                Some(Piece::End) => self.ended = true,
                 None => return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the download broke off")),
             }
         }

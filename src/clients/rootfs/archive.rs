@@ -5,9 +5,11 @@
 //! bytes may hold a line end); it reads extension headers of any size into memory; and of several records of one name
 //! it takes the first, where POSIX says the last.
 
-use std::io::{self, BufRead, ErrorKind, Read};
+use std::io::{self, BufRead as _, ErrorKind, Read as _};
 
 use tar::{EntryType, GnuExtSparseHeader, Header};
+
+use super::blocks::{Blocks, Part, Whole};
 
 const BLOCK: u64 = 512;
 
@@ -61,16 +63,16 @@ pub(super) struct Piece {
 }
 
 /// A tar archive that is read from its beginning to its end.
-pub(super) struct Archive<R> {
-    input: R,
+pub(super) struct Archive {
+    input: Blocks,
     /// Bytes of the current entry's data that were not read yet.
     left: u64,
     /// Bytes that fill its last block.
     padding: u64,
 }
 
-impl<R: BufRead> Archive<R> {
-    pub fn new(input: R) -> Self {
+impl Archive {
+    pub fn new(input: Blocks) -> Self {
         Self { input, left: 0, padding: 0 }
     }
 
@@ -95,28 +97,25 @@ impl<R: BufRead> Archive<R> {
         }
     }
 
-    /// Some bytes of the current entry's data, at most `limit`; empty at its end.
-    pub fn data(&mut self, limit: u64) -> io::Result<&[u8]> {
+    /// Some of the current entry's data, at most `limit` bytes; nothing at its end.
+    pub fn data(&mut self, limit: u64) -> io::Result<Option<Part>> {
         let limit = limit.min(self.left);
         if limit == 0 {
-            return Ok(&[]);
+            return Ok(None);
         }
-        let bytes = self.input.fill_buf()?;
-        if bytes.is_empty() {
-            return Err(truncated());
-        }
-        Ok(&bytes[..bytes.len().min(usize::try_from(limit).unwrap_or(usize::MAX))])
+        let part = self.input.part(usize::try_from(limit).unwrap_or(usize::MAX))?.ok_or_else(truncated)?;
+        self.left -= part.bytes().len() as u64;
+        Ok(Some(part))
     }
 
-    /// Goes past bytes that [`Archive::data`] gave.
-    pub fn consume(&mut self, count: usize) {
-        self.input.consume(count);
-        self.left -= count as u64;
+    /// Whether so much of the current entry's data can be had in one part.
+    pub fn holds(&mut self, length: u64) -> io::Result<bool> {
+        Ok(length == 0 || length <= self.input.fill_buf()?.len() as u64)
     }
 
     /// Reads what follows the end mark, so that everything was seen.
-    pub fn finish(mut self) -> io::Result<()> {
-        io::copy(&mut self.input, &mut io::sink()).map(drop)
+    pub fn finish(self) -> io::Result<Whole> {
+        self.input.finish()
     }
 
     /// The next header block, after what is left of the entry before it.

@@ -3,9 +3,6 @@
 use std::io::{self, BufRead, Cursor, Read};
 
 use flate2::bufread::MultiGzDecoder;
-use sha2::{Digest as _, Sha256};
-
-use crate::names::Digest;
 
 type Whole<R> = io::Chain<Cursor<Vec<u8>>, R>;
 
@@ -41,32 +38,5 @@ impl<R: BufRead> Read for Inflated<R> {
             Self::Gzip(input) => input.read(buffer),
             Self::Zstd(input) => input.read(buffer),
         }
-    }
-}
-
-/// Digests and counts what is read through it.
-pub(super) struct Digesting<R> {
-    input: R,
-    hash: Sha256,
-    count: u64,
-}
-
-impl<R: Read> Digesting<R> {
-    pub fn new(input: R) -> Self {
-        Self { input, hash: Sha256::new(), count: 0 }
-    }
-
-    /// The digest and the number of the bytes that were read.
-    pub fn finish(self) -> (Digest, u64) {
-        (Digest::from_bytes(self.hash.finalize().into()), self.count)
-    }
-}
-
-impl<R: Read> Read for Digesting<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.input.read(buffer)?;
-        self.hash.update(&buffer[..count]);
-        self.count += count as u64;
-        Ok(count)
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::io::{self, BufRead, BufReader};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -11,13 +11,14 @@ use std::rc::Rc;
 use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use super::archive::{Archive, Entry, Kind};
-use super::inflate::{Digesting, Inflated};
+use super::archive::{Archive, Entry, Kind, Piece};
+use super::blocks::{Blocks, Part, Whole};
 use super::tree::{Directory, InRoot, Tree, look, open_directory};
+use super::writers::Writers;
 use crate::names::Digest;
 
-/// How much of an inflated layer is held: large enough for large writes, small beside everything else.
-const BUFFER: usize = 256 * 1024;
+/// The bits of a mode that a new file can have at once, as far as the umask lets it.
+const PERMISSIONS: u32 = 0o777;
 
 /// How many of the skipped things are named.
 const NAMED: usize = 10;
@@ -164,6 +165,7 @@ impl Omitted {
 pub struct Rootfs {
     path: PathBuf,
     tree: Tree,
+    writers: Writers,
     /// The times of directories, set at the end because every entry in a directory changes them. By inode, so that a
     /// directory that was reached on two ways has one time.
     directory_times: HashMap<u64, (InRoot, (i64, u32))>,
@@ -179,7 +181,7 @@ impl Rootfs {
             Errno::NOSYS | Errno::PERM => LayerError::NoOpenat2 { root: path.to_owned(), source: error.into() },
             other => LayerError::Write { action: "open", path: path.to_owned(), source: other.into() },
         })?;
-        Ok(Self { path: path.to_owned(), tree, directory_times: HashMap::new() })
+        Ok(Self { path: path.to_owned(), tree, writers: Writers::start(), directory_times: HashMap::new() })
     }
 
     /// Whether nothing is in it.
@@ -196,23 +198,28 @@ impl Rootfs {
         LayerError::Write { action, path: self.path.clone(), source: error.into() }
     }
 
-    /// Applies a layer: a tar archive, plain or compressed with gzip or zstd. It is read to its end.
+    /// Applies a layer: a tar archive that is being inflated. It is read to its end.
     ///
     /// # Errors
     /// The layer is damaged, hostile, or cannot be unpacked here. What is in the directory is then of no use.
-    pub fn apply(&mut self, layer: impl BufRead) -> Result<LayerStats, LayerError> {
+    pub(super) fn apply(&mut self, layer: Blocks) -> Result<LayerStats, LayerError> {
         self.tree.begin_layer();
-        let read = |source| LayerError::Read { source };
-        let mut digesting = Digesting::new(Inflated::new(layer).map_err(read)?);
-        let mut archive = Archive::new(BufReader::with_capacity(BUFFER, &mut digesting));
+        let applied = self.entries(layer);
+        // Also after an error: nobody writes any more when this returns.
+        let settled = self.writers.settle();
+        let stats = applied?;
+        settled.map(|()| stats)
+    }
+
+    fn entries(&mut self, layer: Blocks) -> Result<LayerStats, LayerError> {
+        let mut archive = Archive::new(layer);
         let mut files = 0;
         let mut skipped = Skipped::default();
-        while let Some(entry) = archive.next().map_err(read)? {
-            self.entry(&entry, &mut archive, &mut skipped)?;
+        while let Some(entry) = archive.next().map_err(unreadable)? {
+            self.entry(entry, &mut archive, &mut skipped)?;
             files += 1;
         }
-        archive.finish().map_err(read)?;
-        let (diff_id, bytes) = digesting.finish();
+        let Whole { diff_id, size: bytes } = archive.finish().map_err(unreadable)?;
         Ok(LayerStats { files, bytes, diff_id, skipped })
     }
 
@@ -246,18 +253,12 @@ impl Rootfs {
         Ok(())
     }
 
-    fn entry<R: BufRead>(
-        &mut self,
-        entry: &Entry,
-        archive: &mut Archive<R>,
-        skipped: &mut Skipped,
-    ) -> Result<(), LayerError> {
-        let shown = || Path::new(OsStr::from_bytes(&entry.path)).to_owned();
-        let refused = |why| LayerError::Refused { path: shown(), why };
+    fn entry(&mut self, entry: Entry, archive: &mut Archive, skipped: &mut Skipped) -> Result<(), LayerError> {
+        let refused = |why| LayerError::Refused { path: Path::new(OsStr::from_bytes(&entry.path)).to_owned(), why };
         let path = InRoot::new(&entry.path).map_err(refused)?;
         let Some((parent, name)) = path.split() else {
             return match entry.kind {
-                Kind::Directory => self.root(entry, &path, skipped),
+                Kind::Directory => self.root(&entry, &path, skipped),
                 _ => Err(refused("it would replace the root by something that is no directory")),
             };
         };
@@ -268,12 +269,12 @@ impl Rootfs {
         let at = Place { path: &path, parent: &parent, name };
         match entry.kind {
             Kind::File => self.file(entry, at, archive, skipped),
-            Kind::Directory => self.directory(entry, at, skipped),
-            Kind::Symlink => self.symlink(entry, at, skipped),
-            Kind::HardLink => self.hard_link(entry, at),
-            Kind::Fifo => self.node(entry, at, FileType::Fifo, skipped),
-            Kind::CharacterDevice => self.node(entry, at, FileType::CharacterDevice, skipped),
-            Kind::BlockDevice => self.node(entry, at, FileType::BlockDevice, skipped),
+            Kind::Directory => self.directory(&entry, at, skipped),
+            Kind::Symlink => self.symlink(&entry, at, skipped),
+            Kind::HardLink => self.hard_link(&entry, at),
+            Kind::Fifo => self.node(&entry, at, FileType::Fifo, skipped),
+            Kind::CharacterDevice => self.node(&entry, at, FileType::CharacterDevice, skipped),
+            Kind::BlockDevice => self.node(&entry, at, FileType::BlockDevice, skipped),
         }
     }
 
@@ -296,11 +297,11 @@ impl Rootfs {
     fn root(&mut self, entry: &Entry, path: &InRoot, skipped: &mut Skipped) -> Result<(), LayerError> {
         let root = self.tree.needed(b"").map_err(|error| failed("open", path, error))?;
         let fd = open_directory(root.as_ref(), b".").map_err(|error| failed("open", path, error))?;
-        self.finish_directory(entry, path, &fd, skipped)
+        self.finish_directory(entry, path, fd, skipped)
     }
 
     fn directory(&mut self, entry: &Entry, at: Place<'_>, skipped: &mut Skipped) -> Result<(), LayerError> {
-        let make = || fs::mkdirat(at.parent, at.name, Mode::RWXU);
+        let make = || fs::mkdirat(at.parent, at.name, Mode::from_raw_mode(entry.mode & PERMISSIONS));
         let fd = match make() {
             // What is in a directory of a lower layer stays; only its attributes change.
             Err(Errno::EXIST) => match open_directory(at.parent, at.name) {
@@ -314,35 +315,62 @@ impl Rootfs {
         };
         let fd = fd.map_err(|error| failed("make directory", at.path, error))?;
         self.tree.bring(at.parent, at.name);
-        self.finish_directory(entry, at.path, &fd, skipped)
+        self.finish_directory(entry, at.path, fd, skipped)
     }
 
     fn finish_directory(
         &mut self,
         entry: &Entry,
         path: &InRoot,
-        fd: &OwnedFd,
+        fd: OwnedFd,
         skipped: &mut Skipped,
     ) -> Result<(), LayerError> {
-        set_attributes(entry, path, fd, skipped)?;
-        let inode = fs::fstat(fd).map_err(|error| failed("read", path, error))?.st_ino;
+        let inode = set_owner_and_mode(entry, &fd, || path.clone())?;
+        set_xattrs(entry, path, &fd, skipped)?;
+        self.tree.hold(path.as_bytes(), Rc::new(Directory { fd, inode }));
         self.directory_times.insert(inode, (path.clone(), entry.mtime));
         Ok(())
     }
 
-    fn file<R: BufRead>(
+    fn file(
         &mut self,
-        entry: &Entry,
+        mut entry: Entry,
         at: Place<'_>,
-        archive: &mut Archive<R>,
+        archive: &mut Archive,
         skipped: &mut Skipped,
     ) -> Result<(), LayerError> {
+        self.writers.check()?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let create = || fs::openat(at.parent, at.name, flags, Mode::RUSR | Mode::WUSR);
+        let mode = Mode::from_raw_mode(entry.mode & PERMISSIONS);
+        let create = || fs::openat(at.parent, at.name, flags, mode);
         let fd = self.tree.place(at.parent, at.name, create).map_err(|error| failed("create file", at.path, error))?;
-        write_data(entry, at.path, &fd, archive)?;
-        set_attributes(entry, at.path, &fd, skipped)?;
-        fs::futimens(&fd, &times(entry.mtime)).map_err(|error| failed("set the time of", at.path, error))
+        let pieces = std::mem::take(&mut entry.pieces);
+        let data = pieces.iter().filter(|piece| 0 < piece.length);
+        if data.map(|piece| piece.offset + piece.length).max().unwrap_or(0) < entry.size {
+            fs::ftruncate(&fd, entry.size).map_err(|error| failed("write", at.path, error))?;
+        }
+        let file = NewFile { fd, entry };
+        if !file.entry.xattrs.is_empty() {
+            // Not by a writer: what could not be set is told in the order of the layer.
+            each_part(&pieces, archive, |part, offset| file.write(part.bytes(), offset))?;
+            file.set_owner_and_mode()?;
+            set_xattrs(&file.entry, at.path, &file.fd, skipped)?;
+            return file.set_time();
+        }
+        match pieces.as_slice() {
+            [piece] if piece.offset == 0 && archive.holds(piece.length).map_err(unreadable)? => {
+                self.writers.fill(file, archive.data(piece.length).map_err(unreadable)?);
+            }
+            pieces => {
+                let sink = self.writers.open(file);
+                each_part(pieces, archive, |part, offset| {
+                    sink.write(part, offset);
+                    Ok(())
+                })?;
+                sink.close();
+            }
+        }
+        Ok(())
     }
 
     fn symlink(&mut self, entry: &Entry, at: Place<'_>, skipped: &mut Skipped) -> Result<(), LayerError> {
@@ -390,7 +418,7 @@ impl Rootfs {
 
     /// The attributes of what cannot be opened: it was just made, so the name is surely it.
     fn finish_node(&mut self, entry: &Entry, at: Place<'_>, skipped: &mut Skipped) -> Result<(), LayerError> {
-        let (uid, gid) = owner(entry, at.path)?;
+        let (uid, gid) = owner(entry, || at.path.clone())?;
         fs::chownat(at.parent, at.name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|error| owner_refused(entry, at.path, error))?;
         if entry.kind != Kind::Symlink {
@@ -422,20 +450,77 @@ fn owner_refused(entry: &Entry, path: &InRoot, error: Errno) -> LayerError {
     LayerError::Owner { path: path.shown(), uid: entry.uid, gid: entry.gid, source: error.into() }
 }
 
-fn owner(entry: &Entry, path: &InRoot) -> Result<(Uid, Gid), LayerError> {
+fn owner(entry: &Entry, path: impl Fn() -> InRoot) -> Result<(Uid, Gid), LayerError> {
     // The highest number means "leave it" to the kernel.
     let number = |id: u64| u32::try_from(id).ok().filter(|&id| id != u32::MAX);
     match (number(entry.uid), number(entry.gid)) {
         (Some(uid), Some(gid)) => Ok((Uid::from_raw(uid), Gid::from_raw(gid))),
-        _ => Err(owner_refused(entry, path, Errno::INVAL)),
+        _ => Err(owner_refused(entry, &path(), Errno::INVAL)),
     }
 }
 
-/// Owner, mode and extended attributes, in this order: a change of owner takes away setuid bits and capabilities.
-fn set_attributes(entry: &Entry, path: &InRoot, fd: &OwnedFd, skipped: &mut Skipped) -> Result<(), LayerError> {
-    let (uid, gid) = owner(entry, path)?;
-    fs::fchown(fd, Some(uid), Some(gid)).map_err(|error| owner_refused(entry, path, error))?;
-    fs::fchmod(fd, Mode::from_raw_mode(entry.mode)).map_err(|error| failed("set the mode of", path, error))?;
+/// A file that was created under its name, and has neither data nor attributes yet.
+pub(super) struct NewFile {
+    fd: OwnedFd,
+    entry: Entry,
+}
+
+impl NewFile {
+    /// Writes data at a place of the file.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn write(&self, mut bytes: &[u8], mut at: u64) -> Result<(), LayerError> {
+        while !bytes.is_empty() {
+            let count = rustix::io::retry_on_intr(|| rustix::io::pwrite(&self.fd, bytes, at))
+                .map_err(|error| failed("write", &self.path(), error))?;
+            bytes = &bytes[count..];
+            at += count as u64;
+        }
+        Ok(())
+    }
+
+    /// Gives it its attributes, after its last data.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn finish(self) -> Result<(), LayerError> {
+        self.set_owner_and_mode()?;
+        self.set_time()
+    }
+
+    fn set_owner_and_mode(&self) -> Result<(), LayerError> {
+        set_owner_and_mode(&self.entry, &self.fd, || self.path()).map(drop)
+    }
+
+    fn set_time(&self) -> Result<(), LayerError> {
+        fs::futimens(&self.fd, &times(self.entry.mtime)).map_err(|error| failed("set the time of", &self.path(), error))
+    }
+
+    /// The path for messages.
+    fn path(&self) -> InRoot {
+        InRoot::new(&self.entry.path).expect("it was created there")
+    }
+}
+
+/// Owner and mode, in this order: a change of owner takes away setuid bits. Most are right from the beginning, and to
+/// look is cheaper than to set them again. Gives the inode's number.
+fn set_owner_and_mode(entry: &Entry, fd: &OwnedFd, path: impl Fn() -> InRoot) -> Result<u64, LayerError> {
+    let (uid, gid) = owner(entry, &path)?;
+    let stat = fs::fstat(fd).map_err(|error| failed("read", &path(), error))?;
+    let is_owned = (stat.st_uid, stat.st_gid) == (uid.as_raw(), gid.as_raw());
+    if !is_owned {
+        fs::fchown(fd, Some(uid), Some(gid)).map_err(|error| owner_refused(entry, &path(), error))?;
+    }
+    if !is_owned || stat.st_mode & 0o7777 != entry.mode {
+        let mode = Mode::from_raw_mode(entry.mode);
+        fs::fchmod(fd, mode).map_err(|error| failed("set the mode of", &path(), error))?;
+    }
+    Ok(stat.st_ino)
+}
+
+/// After owner and mode: a change of owner takes away capabilities.
+fn set_xattrs(entry: &Entry, path: &InRoot, fd: &OwnedFd, skipped: &mut Skipped) -> Result<(), LayerError> {
     for (name, value) in &entry.xattrs {
         match fs::fsetxattr(fd, name.as_slice(), value, XattrFlags::empty()) {
             Ok(()) => {}
@@ -467,28 +552,27 @@ fn remove_attributes(fd: &OwnedFd) -> rustix::io::Result<()> {
     Ok(())
 }
 
-fn write_data<R: BufRead>(
-    entry: &Entry,
-    path: &InRoot,
-    fd: &OwnedFd,
-    archive: &mut Archive<R>,
+/// Takes the data of a file in parts, each with its place in the file.
+fn each_part(
+    pieces: &[Piece],
+    archive: &mut Archive,
+    mut take: impl FnMut(Part, u64) -> Result<(), LayerError>,
 ) -> Result<(), LayerError> {
-    let write = |error| failed("write", path, error);
-    let mut end = 0;
-    for piece in entry.pieces.iter().filter(|piece| piece.length > 0) {
-        let mut at = piece.offset;
-        end = piece.offset + piece.length;
+    for piece in pieces {
+        let (mut at, end) = (piece.offset, piece.offset + piece.length);
         while at < end {
-            let bytes = archive.data(end - at).map_err(|source| LayerError::Read { source })?;
-            if bytes.is_empty() {
-                return Err(LayerError::Read { source: io::ErrorKind::UnexpectedEof.into() });
-            }
-            let count = rustix::io::retry_on_intr(|| rustix::io::pwrite(fd, bytes, at)).map_err(write)?;
-            archive.consume(count);
-            at += count as u64;
+            let part = archive.data(end - at).map_err(unreadable)?.ok_or(io::ErrorKind::UnexpectedEof);
+            let part = part.map_err(|kind| unreadable(kind.into()))?;
+            let begin = at;
+            at += part.bytes().len() as u64;
+            take(part, begin)?;
         }
     }
-    if end < entry.size { fs::ftruncate(fd.as_fd(), entry.size).map_err(write) } else { Ok(()) }
+    Ok(())
+}
+
+fn unreadable(source: io::Error) -> LayerError {
+    LayerError::Read { source }
 }
 
 /// Access time as modification time: the archive has one, and "now" would make every get another tree.

@@ -112,6 +112,11 @@ impl Tar {
     }
 }
 
+/// The blocks of a layer, as far as one needs.
+fn blocks(layer: Vec<u8>) -> Blocks {
+    Blocks::begin(std::io::Cursor::new(layer), u64::MAX)
+}
+
 struct Unpacking {
     /// Holds `rootfs/` and a canary beside it.
     outside: tempfile::TempDir,
@@ -125,7 +130,7 @@ impl Unpacking {
         fs::create_dir(outside.path().join("canary")).expect("make the canary");
         fs::write(outside.path().join("canary/file"), "sings").expect("make the canary");
         let result = Rootfs::open(&outside.path().join("rootfs")).and_then(|mut rootfs| {
-            let stats = layers.iter().map(|layer| rootfs.apply(layer.as_slice())).collect::<Result<_, _>>()?;
+            let stats = layers.iter().map(|layer| rootfs.apply(blocks(layer.clone()))).collect::<Result<_, _>>()?;
             rootfs.set_directory_times()?;
             Ok(stats)
         });

@@ -4,7 +4,7 @@
 //! in symlinks, cannot leave it. The last part of a path is never followed: it is a plain name in a directory that is
 //! held open. So no order of entries, and nothing that a lower layer left behind, reaches outside.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{CStr, OsStr};
 use std::hash::{BuildHasher, RandomState};
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,6 +17,9 @@ use rustix::io::{Errno, Result};
 
 /// How many symlinks one path may pass through: the kernel's own limit.
 const MAX_SYMLINKS: u32 = 40;
+
+/// How many directories are held open: neighbours mostly share theirs, and most trees are no deeper.
+const HELD: usize = 128;
 
 /// A path of an entry: parts divided by single `/`, none of them empty, `.` or `..`. Empty for the root itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -53,6 +56,11 @@ impl InRoot {
         }
     }
 
+    /// The path as [`Tree`] takes it.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// The path for messages.
     pub fn shown(&self) -> PathBuf {
         let bytes = if self.0.is_empty() { b".".as_slice() } else { &self.0 };
@@ -63,7 +71,7 @@ impl InRoot {
 /// A directory that is held open.
 pub(super) struct Directory {
     pub fd: OwnedFd,
-    inode: u64,
+    pub inode: u64,
 }
 
 impl AsFd for Directory {
@@ -83,10 +91,12 @@ enum Keep {
 /// The root, and what is known of it.
 pub(super) struct Tree {
     root: Rc<Directory>,
-    /// The directory of the entry before: neighbours mostly share it.
-    last: Option<(Vec<u8>, Rc<Directory>)>,
+    /// Directories by their paths, until a directory or symlink goes: then a path may lead elsewhere.
+    held: HashMap<Vec<u8>, Rc<Directory>>,
+    /// How many layers were begun.
+    layers: usize,
     /// What the layer that is being applied brought, as hashes of directory and name: eight bytes for each entry
-    /// where the names would need a hundred.
+    /// where the names would need a hundred. Nothing of the first layer, which has none below it to be told from.
     brought: HashSet<u64>,
     hasher: RandomState,
 }
@@ -101,7 +111,8 @@ impl Tree {
         let inode = fs::fstat(&fd)?.st_ino;
         let tree = Self {
             root: Rc::new(Directory { fd, inode }),
-            last: None,
+            held: HashMap::new(),
+            layers: 0,
             brought: HashSet::new(),
             hasher: RandomState::new(),
         };
@@ -112,7 +123,7 @@ impl Tree {
     /// From now on, what is brought is another layer's.
     pub fn begin_layer(&mut self) {
         self.brought.clear();
-        self.last = None;
+        self.layers += 1;
     }
 
     /// Whether nothing is in the root.
@@ -142,19 +153,25 @@ impl Tree {
 
     /// The directory at a path, if there is one.
     pub fn existing(&mut self, path: &[u8]) -> Result<Option<Rc<Directory>>> {
-        if let Some((last, directory)) = &self.last
-            && last == path
-        {
+        if let Some(directory) = self.held.get(path) {
             return Ok(Some(Rc::clone(directory)));
         }
         match self.directory(path) {
             Ok(directory) => {
-                self.last = Some((path.to_vec(), Rc::clone(&directory)));
+                self.hold(path, Rc::clone(&directory));
                 Ok(Some(directory))
             }
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Holds a directory open that is at a path, for what comes next into it.
+    pub fn hold(&mut self, path: &[u8], directory: Rc<Directory>) {
+        if self.held.len() == HELD {
+            self.held.clear();
+        }
+        self.held.insert(path.to_vec(), directory);
     }
 
     /// The directory at a path; what is missing on the way is made, with mode 0755 and owner 0:0.
@@ -229,6 +246,9 @@ impl Tree {
 
     /// Marks a name as brought by this layer.
     pub fn bring(&mut self, parent: &Directory, name: &[u8]) {
+        if self.layers == 1 {
+            return;
+        }
         self.brought.insert(self.mark(parent.inode, name));
     }
 
@@ -243,19 +263,25 @@ impl Tree {
 
     /// Removes what lower layers have at a name; what this layer brought stays.
     pub fn hide(&mut self, parent: &Directory, name: &[u8]) -> Result<()> {
+        if self.layers == 1 {
+            return Ok(());
+        }
         self.remove_name(parent, name, Keep::ThisLayer)
     }
 
     /// Removes what lower layers have in a directory; what this layer brought stays.
     pub fn hide_all(&mut self, directory: &Directory) -> Result<()> {
-        self.last = None;
+        if self.layers == 1 {
+            return Ok(());
+        }
+        self.held.clear();
         let fd = fs::openat(directory, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         self.empty(fd, Keep::ThisLayer).map(drop)
     }
 
     /// Removes everything in the root.
     pub fn clear(&mut self) -> Result<()> {
-        self.last = None;
+        self.held.clear();
         let fd = self.resolve(b"", OFlags::RDONLY | OFlags::DIRECTORY)?;
         self.empty(fd, Keep::Nothing).map(drop)
     }
@@ -265,7 +291,7 @@ impl Tree {
         let stays = keep == Keep::ThisLayer && self.brought.contains(&mark);
         match open_directory(parent, name) {
             Ok(fd) => {
-                self.last = None;
+                self.held.clear();
                 let emptied = self.empty(fd, keep)?;
                 if stays || !emptied {
                     return Ok(());
@@ -275,8 +301,10 @@ impl Tree {
             // A symlink is LOOP or NOTDIR.
             Err(Errno::NOTDIR | Errno::LOOP) if stays => return Ok(()),
             Err(Errno::NOTDIR | Errno::LOOP) => {
-                // A path that went through the symlink leads elsewhere now.
-                self.last = None;
+                if FileType::from_raw_mode(look(parent, name)?.st_mode).is_symlink() {
+                    // A path that went through it leads elsewhere now.
+                    self.held.clear();
+                }
                 fs::unlinkat(parent, name, AtFlags::empty())?;
             }
             Err(Errno::NOENT) => return Ok(()),

@@ -99,7 +99,7 @@ proptest! {
             let data: &[u8] = if *kind == b'0' { b"evil" } else { b"" };
             let entry = Item { target: target.as_bytes(), data, mode: 0o777, owner: (6, 6), ..item(*kind, path.as_bytes()) };
             // A layer for each: what is refused must not end the attack.
-            let _ = rootfs.apply(Tar::default().item(&entry).end().as_slice());
+            let _ = rootfs.apply(blocks(Tar::default().item(&entry).end()));
         }
         let _ = rootfs.set_directory_times();
         prop_assert_eq!(&before, &states());

@@ -18,22 +18,25 @@ fn planned_layer(layer: &[u8], diff_id: Option<Digest>) -> Planned {
 
 /// Sends whole layers in small pieces, as a network does, and what the thread answers.
 fn unpack_layers(root: &Path, layers: &[(Vec<u8>, Option<Digest>)], say: &Say) -> Result<Unpacked, RootfsError> {
-    let plan: Vec<_> = layers.iter().map(|(layer, diff_id)| planned_layer(layer, *diff_id)).collect();
-    let (pieces, received) = mpsc::channel(4);
+    let plan = layers.iter().map(|(layer, diff_id)| planned_layer(layer, *diff_id));
+    let (senders, arriving): (Vec<_>, Vec<_>) = plan
+        .map(|layer| {
+            let (pieces, arriving) = mpsc::channel(4);
+            (pieces, (layer, arriving))
+        })
+        .unzip();
     std::thread::scope(|scope| {
-        scope.spawn(move || {
-            for (layer, _) in layers {
-                for bytes in layer.chunks(100) {
-                    if pieces.blocking_send(Piece::Bytes(Bytes::copy_from_slice(bytes))).is_err() {
+        for ((layer, _), pieces) in layers.iter().zip(senders) {
+            scope.spawn(move || {
+                let whole = layer.chunks(100).map(|bytes| Piece::Bytes(Bytes::copy_from_slice(bytes)));
+                for piece in whole.chain([Piece::End]) {
+                    if pieces.blocking_send(piece).is_err() {
                         return;
                     }
                 }
-                if pieces.blocking_send(Piece::LayerEnd).is_err() {
-                    return;
-                }
-            }
-        });
-        unpack_received(root, &plan, received, say)
+            });
+        }
+        unpack_arriving(root, arriving, say)
     })
 }
 
@@ -124,12 +127,12 @@ fn a_dropped_download_ends_the_thread_and_leaves_nothing() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let root = directory.path().join("rootfs");
     let layer = Tar::default().file("a", "1").end();
-    let layers = [planned_layer(&layer, None)];
-    let (pieces, received) = mpsc::channel(4);
+    let planned = planned_layer(&layer, None);
+    let (pieces, arriving) = mpsc::channel(4);
     pieces.try_send(Piece::Bytes(Bytes::from(layer))).expect("there is room");
     drop(pieces);
     let say = Say::new(std::io::sink());
-    let error = unpack_received(&root, &layers, received, &say).expect_err("the layer did not end");
+    let error = unpack_arriving(&root, vec![(planned, arriving)], &say).expect_err("the layer did not end");
     assert!(matches!(error, RootfsError::Layer { source: LayerError::Read { .. }, .. }), "{error:?}");
     assert!(!root.exists());
 }

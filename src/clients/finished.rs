@@ -25,7 +25,7 @@ use serde_json::{Map, Value, json};
 use super::registry::{Descriptor, Upload};
 use crate::names::Digest;
 pub use blobs::Blobs;
-use store::{GZIP, Pack, Store, normal};
+use store::{Pack, Store, normal, packed};
 
 /// The most bytes of a manifest, an index or a config.
 const JSON_LIMIT: u64 = 4 << 20;
@@ -447,15 +447,16 @@ impl Reading<'_> {
         }
         let Config { body: config, platform, diff_ids } = self.config(&config_name, &bytes, layers.len())?;
         let layers = layers.into_iter().zip(diff_ids).map(|(name, diff_id)| {
-            let mut magic = Vec::new();
-            let read = self.store.file(&name).and_then(|(file, _)| file.take(2).read_to_end(&mut magic));
+            let mut start = Vec::new();
+            let read = self.store.file(&name).and_then(|(file, _)| file.take(4).read_to_end(&mut start));
             read.map_err(|error| self.layer_failed(&name, error))?;
-            let upload = if magic == GZIP {
-                // Its own digest is nowhere; what is in it, the config says.
-                let open = self.store.opener(name, None, Pack::AsIs);
-                Upload { media_type: IMAGE_LAYER_GZIP_MEDIA_TYPE.to_owned(), known: None, open }
-            } else {
-                self.compressed(name, IMAGE_LAYER_GZIP_MEDIA_TYPE, diff_id)
+            let upload = match packed(&start) {
+                Some(media_type) => {
+                    // Its own digest is nowhere; what is in it, the config says.
+                    let open = self.store.opener(name, None, Pack::AsIs);
+                    Upload { media_type: media_type.to_owned(), known: None, open }
+                }
+                None => self.compressed(name, IMAGE_LAYER_GZIP_MEDIA_TYPE, diff_id),
             };
             Ok(FinishedLayer { upload, annotations: None })
         });

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use oci_distribution::manifest::{IMAGE_CONFIG_MEDIA_TYPE, IMAGE_LAYER_GZIP_MEDIA_TYPE, IMAGE_LAYER_MEDIA_TYPE};
+use oci_distribution::manifest::{IMAGE_CONFIG_MEDIA_TYPE, IMAGE_LAYER_MEDIA_TYPE};
 use serde_json::{Map, json};
 use sha2::{Digest as _, Sha256};
 
-use super::store::{GZIP, Store};
+use super::store::{Store, packed};
 use super::{FinishedError, INDEX, OCI_IMAGE_MEDIA_TYPE, Reading, Saved, blob_name, document};
 use crate::names::Digest;
 
@@ -146,14 +146,14 @@ impl Reading<'_> {
         let (mut file, size) = self.store.file(name).map_err(failed)?;
         let mut piece = vec![0; PIECE];
         let mut count = file.read(&mut piece).map_err(failed)?;
-        if !piece[..count].starts_with(GZIP) {
+        let Some(media_type) = packed(&piece[..count]) else {
             return Ok((IMAGE_LAYER_MEDIA_TYPE, diff_id, size));
-        }
+        };
         let mut hasher = Sha256::new();
         while count != 0 {
             hasher.update(&piece[..count]);
             count = file.read(&mut piece).map_err(failed)?;
         }
-        Ok((IMAGE_LAYER_GZIP_MEDIA_TYPE, Digest::from_bytes(hasher.finalize().into()), size))
+        Ok((media_type, Digest::from_bytes(hasher.finalize().into()), size))
     }
 }

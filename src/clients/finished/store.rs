@@ -8,14 +8,19 @@ use std::sync::Arc;
 
 use flate2::Compression;
 use flate2::read::GzEncoder;
+use oci_distribution::manifest::IMAGE_LAYER_GZIP_MEDIA_TYPE;
 use sha2::{Digest as _, Sha256};
 
 use super::FinishedError;
 use crate::clients::registry::Open;
 use crate::names::Digest;
 
-/// What gzip begins with.
-pub(super) const GZIP: &[u8] = &[0x1f, 0x8b];
+/// What gzip begins with: RFC 1952, 2.3.1.
+const GZIP: &[u8] = &[0x1f, 0x8b];
+/// What zstd begins with: RFC 8878, 3.1.1.
+const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+/// The library has no word for it.
+const ZSTD_MEDIA_TYPE: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 /// How often a link in an archive may lead to another one.
 const LINKS: usize = 8;
 /// The levels of gzip beyond the first cost much and save little.
@@ -131,6 +136,15 @@ impl Store {
                 Pack::Gzip => Box::new(GzEncoder::new(source, Compression::new(LEVEL))),
             })
         })
+    }
+}
+
+/// The media type of a layer that is compressed, by its first bytes.
+pub(super) fn packed(start: &[u8]) -> Option<&'static str> {
+    match start {
+        _ if start.starts_with(GZIP) => Some(IMAGE_LAYER_GZIP_MEDIA_TYPE),
+        _ if start.starts_with(ZSTD) => Some(ZSTD_MEDIA_TYPE),
+        _ => None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
@@ -792,6 +793,50 @@ impl FromStr for RegistryHost {
         }
         let hub = matches!(text, "index.docker.io" | "registry-1.docker.io");
         Ok(Self(if hub { DOCKER_HUB } else { text }.to_owned()))
+    }
+}
+
+/// A length of time as users write it: a whole number and `s`, `m`, `h` or `d`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span(Duration);
+
+impl Span {
+    /// The units, the longest first, and how many seconds they have.
+    const UNITS: [(char, u64); 4] = [('d', 24 * 3600), ('h', 3600), ('m', 60), ('s', 1)];
+
+    /// So many hours.
+    pub const fn hours(count: u64) -> Self {
+        Self(Duration::from_secs(count * 3600))
+    }
+
+    /// As the standard library has it.
+    pub const fn duration(self) -> Duration {
+        self.0
+    }
+}
+
+impl FromStr for Span {
+    type Err = BadName;
+
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        let read = Self::UNITS.iter().find_map(|&(unit, seconds)| {
+            let number = text.strip_suffix(unit).filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))?;
+            number.parse::<u64>().ok()?.checked_mul(seconds)
+        });
+        match read {
+            Some(seconds) => Ok(Self(Duration::from_secs(seconds))),
+            None => bad("duration", text, "is not a whole number and s, m, h or d, such as 24h"),
+        }
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs();
+        // Hours are clear up to a week, so days are read and not written.
+        let fits = Self::UNITS[1..].iter().find(|(_, length)| seconds != 0 && seconds.is_multiple_of(*length));
+        let (unit, length) = *fits.unwrap_or(&('s', 1));
+        write!(f, "{}{unit}", seconds / length)
     }
 }
 

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use crate::concourse::Version;
 use crate::decide::reap::{Grace, Keep};
 use crate::decide::tags::Release;
-use crate::names::{BadName, Branch, GitPath, GitUrl, ImagePlatform, RegistryHost, Repository, Secret};
+use crate::names::{BadName, Branch, GitPath, GitUrl, ImagePlatform, RegistryHost, Repository, Secret, Span};
 
 pub use docker_config::DockerConfigError;
 pub use options::{
@@ -317,6 +317,13 @@ pub struct RegistrySource {
     pub mirror: Option<Mirror>,
 }
 
+    /// How long the blobs of one image may take to arrive, all together.
+    pub download_timeout: Span,
+}
+
+impl RegistrySource {
+    /// How long an image may take to arrive when the user does not say.
+    pub const DOWNLOAD_TIMEOUT: Span = Span::hours(1);
 /// A certificate that we show to a registry.
 #[derive(Debug, Clone)]
 pub struct ClientCert {

@@ -28,8 +28,8 @@ mod upload;
 
 use std::collections::{BTreeSet, HashSet};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -37,9 +37,10 @@ use futures_util::stream::try_unfold;
 use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
+use tokio::time::Instant;
 use url::Url;
 
-use crate::names::{Digest, ImagePlatform, RegistryHost, Repository, Tag};
+use crate::names::{Digest, ImagePlatform, RegistryHost, Repository, Span, Tag};
 use crate::request::{RegistrySource, RegistryTransport};
 use crate::say::Say;
 
@@ -49,7 +50,7 @@ pub use model::{At, Choice, Content, Descriptor, Image, ImageConfig, Manifest, P
 
 pub use upload::{Open, Sent, Upload};
 
-use download::{Download, verify};
+use download::{Deadline, Download, Origin, verify};
 use http::{Access, Ask, Http, Place, Whole};
 use model::Unreadable;
 
@@ -78,8 +79,11 @@ const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-diges
 pub struct Registry {
     repository: Repository,
     http: Arc<Http>,
-    mirror: Option<Mirror>,
+    mirror: Option<Arc<Mirror>>,
     say: Say,
+    download_timeout: Span,
+    /// When the first download has to be over, and with it all of them.
+    download_end: OnceLock<Instant>,
 }
 
 /// Where a repository of Docker Hub is read first.
@@ -88,6 +92,34 @@ struct Mirror {
     http: Arc<Http>,
     /// It failed once, and is not asked again.
     is_lost: AtomicBool,
+    /// The registry that it mirrors.
+    registry: String,
+    say: Say,
+}
+
+impl Mirror {
+    /// Asks it no more. That is said once.
+    fn lose(&self, error: &RegistryError) {
+        if !self.is_lost.swap(true, Ordering::Relaxed) {
+            let Self { host, registry, .. } = self;
+            self.say.line(format_args!("mirror: {host} fails: {}; {registry} is asked from here on", error.why()));
+        }
+    }
+
+    /// What it answered; after an error it is not asked again.
+    fn unless_lost<T>(&self, answer: Result<Option<T>, RegistryError>) -> Option<T> {
+        answer.unwrap_or_else(|error| {
+            self.lose(&error);
+            None
+        })
+    }
+}
+
+/// The manifest of one image, taken apart.
+struct Single {
+    manifest: Manifest,
+    config: Descriptor,
+    layers: Vec<Descriptor>,
 }
 
 /// How a delete ended that was no error.
@@ -130,7 +162,14 @@ impl Registry {
             client_cert: host.as_ref().and_then(client_cert),
         };
         let http = Arc::new(Http::new(repository, &place, say)?);
-        Ok(Self { repository: repository.clone(), http, mirror: None, say: say.clone() })
+        Ok(Self {
+            repository: repository.clone(),
+            http,
+            mirror: None,
+            say: say.clone(),
+            download_timeout: source.download_timeout,
+            download_end: OnceLock::new(),
+        })
     }
 
     /// The same for steps that only read: a repository of Docker Hub is read from the mirror of the source, when there
@@ -153,8 +192,13 @@ impl Registry {
                 client_cert: source.client_certs.iter().find(|one| one.host == mirror.host),
             };
             let http = Http::new(repository, &place, say)?.at_first_try();
-            let is_lost = AtomicBool::new(false);
-            registry.mirror = Some(Mirror { host: mirror.host.clone(), http: Arc::new(http), is_lost });
+            registry.mirror = Some(Arc::new(Mirror {
+                host: mirror.host.clone(),
+                http: Arc::new(http),
+                is_lost: AtomicBool::new(false),
+                registry: repository.registry().to_owned(),
+                say: say.clone(),
+            }));
         }
         Ok(registry)
     }
@@ -176,7 +220,7 @@ impl Registry {
     /// A registry that does not tell digest and size in the head is asked with GET.
     pub async fn resolve(&self, tag: &Tag) -> Result<Option<Descriptor>, RegistryError> {
         if let Some(mirror) = self.mirror()
-            && let Some(found) = self.unless_lost(mirror, self.resolve_at(&mirror.http, tag).await)
+            && let Some(found) = mirror.unless_lost(self.resolve_at(&mirror.http, tag).await)
         {
             return Ok(Some(found));
         }
@@ -215,7 +259,7 @@ impl Registry {
     /// A manifest or index: one GET, verified. `None`: 404 MANIFEST_UNKNOWN or NAME_UNKNOWN.
     pub async fn manifest(&self, at: At<'_>) -> Result<Option<Manifest>, RegistryError> {
         if let Some(mirror) = self.mirror()
-            && let Some(found) = self.unless_lost(mirror, self.manifest_at(&mirror.http, at).await)
+            && let Some(found) = mirror.unless_lost(self.manifest_at(&mirror.http, at).await)
         {
             return Ok(Some(found));
         }
@@ -260,23 +304,57 @@ impl Registry {
     /// [`RegistryError::NoPlatform`] for an index that does not have the one that is chosen.
     pub async fn image(&self, at: At<'_>, choice: Choice<'_>) -> Result<Option<Image>, RegistryError> {
         let Some(manifest) = self.manifest(at).await? else { return Ok(None) };
-        let mut content = self.content(&manifest)?;
-        for _ in 0..INDEX_DEPTH {
-            match content {
-                Content::Image { config: config_descriptor, layers } => {
-                    let config = self.config(&config_descriptor).await?;
-                    return Ok(Some(Image { manifest, config_descriptor, layers, config }));
-                }
-                Content::Index { manifests } => {
-                    let child = self.chosen(&at, choice, &manifests)?;
-                    content = self.content(&self.child(&child.digest).await?)?;
-                }
+        let single = self.single(&at, choice, manifest.clone()).await?;
+        let config = self.config(&single.config).await?;
+        Ok(Some(Image { manifest, config_descriptor: single.config, layers: single.layers, config }))
+    }
+
+    /// The manifest of one image: the one that is here, or the one of a platform in the index that is here.
+    ///
+    /// # Errors
+    ///
+    /// As [`Registry::image`].
+    pub async fn image_manifest(&self, at: At<'_>, choice: Choice<'_>) -> Result<Option<Manifest>, RegistryError> {
+        let Some(manifest) = self.manifest(at).await? else { return Ok(None) };
+        Ok(Some(self.single(&at, choice, manifest).await?.manifest))
+    }
+
+    /// Goes from a manifest through indexes to that of one image. An index in an index need not have a platform: it is
+    /// looked into when its neighbours are not what is wanted.
+    async fn single(&self, at: &At<'_>, choice: Choice<'_>, manifest: Manifest) -> Result<Single, RegistryError> {
+        let (Choice::Only(wanted) | Choice::Rather(wanted)) = choice;
+        let (mut waiting, mut platforms, mut first) = (vec![(manifest, 0)], Vec::new(), None);
+        loop {
+            let Some((manifest, depth)) = waiting.pop() else {
+                let Some(first) = first.take() else {
+                    let (what, wanted) = (self.named(at), wanted.clone());
+                    return Err(RegistryError::NoPlatform { what, wanted, platforms });
+                };
+                waiting.push((self.child(&first).await?, 0));
+                continue;
+            };
+            let children = match self.content(&manifest)? {
+                Content::Image { config, layers } => return Ok(Single { manifest, config, layers }),
+                Content::Index { manifests } => manifests,
+            };
+            if depth == INDEX_DEPTH {
+                let media_type = "an index in an index in an index".to_owned();
+                return Err(RegistryError::NotAnImage { what: self.named(at), media_type });
+            }
+            let named = || children.iter().filter_map(|child| Some((child, child.platform.as_ref()?)));
+            if let Some((child, _)) = named().find(|(_, platform)| platform.is(wanted)) {
+                waiting = vec![(self.child(&child.digest).await?, depth + 1)];
+                continue;
+            }
+            let known: Vec<_> = named().filter(|(_, platform)| !platform.is_unknown()).collect();
+            platforms.extend(known.iter().map(|(_, platform)| platform.to_string()));
+            if let (Choice::Rather(_), None, Some((child, _))) = (choice, first, known.first()) {
+                first = Some(child.digest);
+            }
+            for child in children.iter().rev().filter(|child| child.platform.is_none() && child.is_index()) {
+                waiting.push((self.child(&child.digest).await?, depth + 1));
             }
         }
-        Err(RegistryError::NotAnImage {
-            what: self.named(&at),
-            media_type: "an index in an index in an index".to_owned(),
-        })
     }
 
     /// The error of an image that is for another platform than the one that is wanted.
@@ -302,7 +380,7 @@ impl Registry {
     /// A small blob (at most 4 MiB), verified.
     pub async fn blob(&self, descriptor: &Descriptor) -> Result<Bytes, RegistryError> {
         if let Some(mirror) = self.mirror()
-            && let Some(found) = self.unless_lost(mirror, self.blob_at(&mirror.http, descriptor).await.map(Some))
+            && let Some(found) = mirror.unless_lost(self.blob_at(&mirror.http, descriptor).await.map(Some))
         {
             return Ok(found);
         }
@@ -326,7 +404,9 @@ impl Registry {
         Ok(answer.bytes)
     }
 
-    /// A blob as it arrives. The stream ends with an error when size or digest are not those of the descriptor.
+    /// A blob as it arrives. The stream ends with an error when size or digest are not those of the descriptor, or when
+    /// `source.registry.download_timeout` is over, which is counted from the first blob on. What breaks off goes on where
+    /// it stopped.
     ///
     /// The error stands in the place of the last bytes, so a reader that stops at the end of what is packed in the blob
     /// meets it too.
@@ -334,21 +414,9 @@ impl Registry {
         &self,
         descriptor: &Descriptor,
     ) -> Result<impl Stream<Item = Result<Bytes, RegistryError>> + Send + Unpin + 'static, RegistryError> {
-        let mut opened = None;
-        if let Some(mirror) = self.mirror() {
-            let ask = self.ask_blob(&mirror.http, descriptor);
-            let response = mirror.http.open(&ask).await;
-            opened = self.unless_lost(mirror, response.map(|response| Some((ask, response))));
-        }
-        let (ask, response) = match opened {
-            Some(opened) => opened,
-            None => {
-                let ask = self.ask_blob(&self.http, descriptor);
-                let response = self.http.open(&ask).await?;
-                (ask, response)
-            }
-        };
-        let download = Download::new(ask, response, descriptor);
+        let origin = |http: &Arc<Http>| Origin { http: Arc::clone(http), ask: self.ask_blob(http, descriptor) };
+        let mirror = self.mirror().map(|mirror| (Arc::clone(mirror), origin(&mirror.http)));
+        let download = Download::open(mirror, origin(&self.http), self.deadline(), descriptor).await?;
         let stream =
             try_unfold(download, async |mut download| Ok(download.next().await?.map(|bytes| (bytes, download))));
         let stream: Pin<Box<dyn Stream<Item = _> + Send>> = Box::pin(stream);
@@ -506,23 +574,18 @@ impl Registry {
     }
 
     /// The mirror, while it answers.
-    fn mirror(&self) -> Option<&Mirror> {
+    fn mirror(&self) -> Option<&Arc<Mirror>> {
         self.mirror.as_ref().filter(|mirror| !mirror.is_lost.load(Ordering::Relaxed))
     }
 
-    /// What a mirror answered; after an error it is not asked again, and that is said once.
-    fn unless_lost<T>(&self, mirror: &Mirror, answer: Result<Option<T>, RegistryError>) -> Option<T> {
-        match answer {
-            Ok(found) => found,
-            Err(error) => {
-                if !mirror.is_lost.swap(true, Ordering::Relaxed) {
-                    let (host, registry) = (&mirror.host, self.repository.registry());
-                    self.say
-                        .line(format_args!("mirror: {host} fails: {}; {registry} is asked from here on", error.why()));
-                }
-                None
-            }
-        }
+    fn deadline(&self) -> Deadline {
+        let limit = self.download_timeout;
+        let end = *self.download_end.get_or_init(|| {
+            let now = Instant::now();
+            // What is beyond every calendar is no limit.
+            now.checked_add(limit.duration()).unwrap_or_else(|| now + Span::hours(24 * 365).duration())
+        });
+        Deadline { end, limit }
     }
 
     fn ask_manifest(&self, http: &Http, method: Method, at: &At<'_>) -> Ask {
@@ -544,32 +607,14 @@ impl Registry {
         }
     }
 
-    async fn child(&self, digest: &Digest) -> Result<Manifest, RegistryError> {
+    /// A manifest that an index names.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::Incomplete`] when it is not there.
+    pub async fn child(&self, digest: &Digest) -> Result<Manifest, RegistryError> {
         let at = At::Digest(digest);
         self.manifest(at).await?.ok_or_else(|| RegistryError::Incomplete { what: self.named(&at) })
-    }
-
-    fn chosen<'m>(
-        &self,
-        at: &At<'_>,
-        choice: Choice<'_>,
-        manifests: &'m [Descriptor],
-    ) -> Result<&'m Descriptor, RegistryError> {
-        let (Choice::Only(wanted) | Choice::Rather(wanted)) = choice;
-        let platforms = || manifests.iter().filter_map(|child| Some((child, child.platform.as_ref()?)));
-        let exact = platforms().find(|(_, platform)| platform.is(wanted)).map(|(child, _)| child);
-        let any = || match choice {
-            Choice::Only(_) => None,
-            Choice::Rather(_) => platforms().find(|(_, platform)| !platform.is_unknown()).map(|(child, _)| child),
-        };
-        exact.or_else(any).ok_or_else(|| RegistryError::NoPlatform {
-            what: self.named(at),
-            wanted: wanted.clone(),
-            platforms: platforms()
-                .filter(|(_, platform)| !platform.is_unknown())
-                .map(|(_, platform)| platform.to_string())
-                .collect(),
-        })
     }
 
     fn unreadable(&self, digest: &Digest, unreadable: Unreadable) -> RegistryError {

@@ -95,5 +95,6 @@ pub fn registry_of(source: &Source, repository: &Repository) -> RegistrySource {
         variant: None,
         platform: own.platform.clone(),
         mirror: own.mirror.clone(),
+        download_timeout: own.download_timeout,
     }
 }

@@ -63,6 +63,7 @@ mod tests {
             mirror: None,
             platform: None,
             variant: None,
+            download_timeout: RegistrySource::DOWNLOAD_TIMEOUT,
         };
         let details = Details { name: name.map(str::to_owned), ..Details::default() };
         let path = GitPath::new("ci/image.details");

@@ -197,6 +197,7 @@ impl PruneArgs {
             platform: None,
             variant: None,
             mirror: None,
+            download_timeout: RegistrySource::DOWNLOAD_TIMEOUT,
         })
     }
 

@@ -17,7 +17,7 @@ use super::{options, reap, registries};
 use crate::concourse::Version;
 use crate::decide::inputs::has_build_variable;
 use crate::decide::tags::check_prefix;
-use crate::names::{BadName, GitPath, GitScheme, GitUrl, ImagePlatform, RegistryHost, Repository, Secret, Tag};
+use crate::names::{BadName, GitPath, GitScheme, GitUrl, ImagePlatform, RegistryHost, Repository, Secret, Span, Tag};
 
 impl Request for CheckRequest {
     fn parse(text: &[u8]) -> Result<Self, RequestError> {
@@ -491,7 +491,18 @@ fn registry(block: &Block) -> Result<RegistrySource, RequestError> {
         credentials: block.credentials()?,
         transport: if block.flag("insecure") { RegistryTransport::Http } else { RegistryTransport::Https },
         ca_certs: block.texts("ca_certs").unwrap_or_default(),
+        download_timeout: download_timeout(block)?,
     })
+}
+
+fn download_timeout(block: &Block) -> Result<Span, RequestError> {
+    let Some(timeout) = block.parsed::<Span>("download_timeout")? else { return Ok(RegistrySource::DOWNLOAD_TIMEOUT) };
+    if timeout.duration().is_zero() {
+        let text = block.text("download_timeout").unwrap_or_default();
+        let why = "leaves no time for anything".to_owned();
+        return Err(block.refuse("download_timeout", BadName { what: "duration", text, why }));
+    }
+    Ok(timeout)
 }
 
 /// What is left out is as in linux/amd64.

@@ -273,6 +273,7 @@ static REGISTRY: &[Key] = &[
     now("registry_mirror", Kind::Block(REGISTRY_MIRROR)),
     now("variant", Kind::Text),
     now("platform", Kind::Block(PLATFORM)),
+    now("download_timeout", Kind::Text),
     later("debug", "the log has everything already; leave it out"),
     later("tag", "tags are made from the version; further ones are `params.tags` of the put"),
     later("tag_regex", VERSIONS),

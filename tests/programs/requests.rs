@@ -640,9 +640,14 @@ fn in_refuses_what_it_cannot_serve_and_says_what_to_write() {
              hint: for example {\"ref\": \"<40 hex>\", \"inputs\": \"<64 hex>\"}, as check answers it\n",
         ),
         (
-            beside(&json!({"version": version(), "params": {"format": "oci"}})),
-            "error: `params.format: oci` is not supported by this release\n\
-             hint: leave it out for rootfs/; for the image as a file, use a registry-image resource on the same tag\n",
+            with(&json!({"registry": {"repository": "registry.example/acme/app", "download_timeout": "90"}})),
+            "error: `source.registry.download_timeout` is not usable\n\
+             cause: duration \"90\" is not a whole number and s, m, h or d, such as 24h\n",
+        ),
+        (
+            with(&json!({"registry": {"repository": "registry.example/acme/app", "download_timeout": "0m"}})),
+            "error: `source.registry.download_timeout` is not usable\n\
+             cause: duration \"0m\" leaves no time for anything\n",
         ),
         (
             beside(&json!({"version": version(), "params": {"platform": "linux/arm64"}})),

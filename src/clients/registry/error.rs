@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 
-use crate::names::{Digest, ImagePlatform};
+use crate::names::{Digest, ImagePlatform, Span};
 
 use super::answer::{Answer, RootCause, Silence};
 use super::http::Access;
@@ -106,6 +106,24 @@ pub enum RegistryError {
         url: String,
         /// For how long.
         waited: Duration,
+    },
+    /// The connection ended before the answer was whole, where only its end tells the answer's.
+    #[error("cannot {what}: the connection ended after {arrived} of {expected} bytes")]
+    CutOff {
+        /// What was wanted.
+        what: String,
+        /// How many bytes there should be.
+        expected: u64,
+        /// How many arrived.
+        arrived: u64,
+    },
+    /// An image took too long to arrive.
+    #[error("cannot {what}: the image has not arrived after {limit}")]
+    TooLate {
+        /// What was wanted.
+        what: String,
+        /// `source.registry.download_timeout`.
+        limit: Span,
     },
     /// Nobody whom we trust vouches for the server's certificate.
     #[error("cannot {what}")]
@@ -371,7 +389,10 @@ impl RegistryError {
             Self::NoPlatform { wanted, .. } => format!(
                 "build the image for {wanted}, or say with `source.registry.platform` or `params.platform` of the get which one is wanted"
             ),
-            Self::Interrupted { .. } | Self::Stalled { .. } => {
+            Self::TooLate { .. } => {
+                "if the registry is only slow, allow more in `source.registry.download_timeout`; the log says what broke off".to_owned()
+            }
+            Self::Interrupted { .. } | Self::Stalled { .. } | Self::CutOff { .. } => {
                 "the network, a proxy or the registry ended the transfer: run the step again".to_owned()
             }
             Self::TlsRefused { .. } => {
@@ -421,6 +442,8 @@ impl RegistryError {
             | Self::Unreachable { .. }
             | Self::Interrupted { .. }
             | Self::Stalled { .. }
+            | Self::CutOff { .. }
+            | Self::TooLate { .. }
             | Self::TlsUntrusted { .. }
             | Self::TlsRefused { .. }
             | Self::SpeaksHttp { .. }
@@ -442,7 +465,9 @@ impl RegistryError {
     /// Whether the same request may do better in a moment.
     pub(super) fn passing(&self) -> Passing {
         match self {
-            Self::Unreachable { .. } | Self::Interrupted { .. } | Self::Stalled { .. } => Passing::Soon,
+            Self::Unreachable { .. } | Self::Interrupted { .. } | Self::Stalled { .. } | Self::CutOff { .. } => {
+                Passing::Soon
+            }
             Self::TooManyRequests { retry_after, .. } | Self::Server { retry_after, .. } => match retry_after {
                 Some(wait) => Passing::After(*wait),
                 None => Passing::Soon,
@@ -454,6 +479,7 @@ impl RegistryError {
             | Self::BadHost { .. }
             | Self::NoTrust { .. }
             | Self::NoClient { .. }
+            | Self::TooLate { .. }
             | Self::TlsUntrusted { .. }
             | Self::TlsRefused { .. }
             | Self::SpeaksHttp { .. }

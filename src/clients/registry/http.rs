@@ -106,10 +106,6 @@ impl Ask {
     fn only_reads(&self) -> bool {
         self.method == Method::GET || self.method == Method::HEAD
     }
-
-    fn stall(&self) -> Duration {
-        if self.only_reads() { READ_STALL } else { WRITE_STALL }
-    }
 }
 
 /// A whole answer with a status that is not passing.
@@ -139,6 +135,7 @@ pub(super) struct Http {
     say: Say,
     tries: u32,
     first_pause: Duration,
+    read_stall: Duration,
 }
 
 /// Where a repository is read and written.
@@ -174,6 +171,7 @@ impl Http {
             say: say.clone(),
             tries: TRIES,
             first_pause: FIRST_PAUSE,
+            read_stall: READ_STALL,
         })
     }
 
@@ -190,6 +188,16 @@ impl Http {
     #[cfg(test)]
     pub(super) fn without_patience(&mut self) {
         self.first_pause = Duration::from_millis(1);
+    }
+
+    #[cfg(test)]
+    pub(super) fn stalled_after(&mut self, time: Duration) {
+        self.read_stall = time;
+    }
+
+    /// How long nothing may come.
+    fn stall(&self, ask: &Ask) -> Duration {
+        if ask.only_reads() { self.read_stall } else { WRITE_STALL }
     }
 
     /// An address below the repository. `parts` are digests, tags and words of the protocol: nothing that needs escaping.
@@ -230,29 +238,19 @@ impl Http {
         Ok(Whole { url, status, headers, bytes })
     }
 
-    /// Sends a request, again while it fails for a reason that passes, and gives the answer with its body unread.
-    pub(super) async fn open(&self, ask: &Ask) -> Result<Response, RegistryError> {
-        let mut patience = self.patience();
-        let response = loop {
-            match self.response(ask).await {
-                Ok(response) => break response,
-                Err(error) => patience.wait(&ask.what, error).await?,
-            }
-        };
-        if response.status() == StatusCode::OK {
-            return Ok(response);
-        }
-        let whole = self.refusal(response).await;
-        Err(self.refused(ask, &whole))
-    }
-
     /// The patience for one thing that is wanted.
-    pub(super) fn patience(&self) -> Patience<'_> {
-        Patience { say: &self.say, tries: self.tries, tried: 1, pause: self.first_pause }
+    pub(super) fn patience(&self) -> Patience {
+        Patience {
+            say: self.say.clone(),
+            tries: self.tries,
+            tried: 1,
+            first_pause: self.first_pause,
+            pause: self.first_pause,
+        }
     }
 
     /// The answer to one request, after identification and redirects. A status that passes is an error.
-    async fn response(&self, ask: &Ask) -> Result<Response, RegistryError> {
+    pub(super) async fn response(&self, ask: &Ask) -> Result<Response, RegistryError> {
         let response = self.authorized(ask).await?;
         let response = if ask.only_reads() { self.redirected(ask, response).await? } else { response };
         let passing = matches!(response.status().as_u16(), 408 | 425 | 429 | 500 | 502 | 503 | 504);
@@ -351,7 +349,7 @@ impl Http {
         let mut answer = std::pin::pin!(request.send());
         let mut before = sent();
         loop {
-            match tokio::time::timeout(ask.stall(), &mut answer).await {
+            match tokio::time::timeout(self.stall(ask), &mut answer).await {
                 Ok(Ok(response)) => {
                     self.heard.store(true, Ordering::Relaxed);
                     return Ok(response);
@@ -359,7 +357,7 @@ impl Http {
                 Ok(Err(error)) => return Err(self.silence(ask, error)),
                 // A large body takes its time; only one that does not move is stalled.
                 Err(_) if before < sent() => before = sent(),
-                Err(_) => return Err(stalled(ask)),
+                Err(_) => return Err(self.stalled(ask)),
             }
         }
     }
@@ -415,7 +413,7 @@ impl Http {
             return Err(too_large());
         }
         let mut bytes = BytesMut::new();
-        while let Some(chunk) = chunk(ask, &mut response).await? {
+        while let Some(chunk) = self.chunk(ask, &mut response).await? {
             bytes.extend_from_slice(&chunk);
             if bytes.len() as u64 > limit {
                 return Err(too_large());
@@ -424,12 +422,32 @@ impl Http {
         Ok(bytes.freeze())
     }
 
+    /// The next part of a body; `None` at its end.
+    pub(super) async fn chunk(&self, ask: &Ask, response: &mut Response) -> Result<Option<Bytes>, RegistryError> {
+        match tokio::time::timeout(self.read_stall, response.chunk()).await {
+            Ok(Ok(chunk)) => Ok(chunk),
+            Ok(Err(error)) => {
+                Err(RegistryError::Interrupted { what: ask.what.clone(), source: silent(ask, RootCause::new(error)) })
+            }
+            Err(_) => Err(self.stalled(ask)),
+        }
+    }
+
+    fn stalled(&self, ask: &Ask) -> RegistryError {
+        RegistryError::Stalled {
+            what: ask.what.clone(),
+            method: ask.method.clone(),
+            url: shown(&ask.url),
+            waited: self.stall(ask),
+        }
+    }
+
     /// A refusal with the beginning of its body. A body that breaks off is no reason to lose the refusal.
     async fn refusal(&self, mut response: Response) -> Whole {
         let (url, status, headers) = (response.url().clone(), response.status(), response.headers().clone());
         let mut bytes = BytesMut::new();
         while bytes.len() < REFUSAL_LIMIT {
-            match tokio::time::timeout(READ_STALL, response.chunk()).await {
+            match tokio::time::timeout(self.read_stall, response.chunk()).await {
                 Ok(Ok(Some(chunk))) => bytes.extend_from_slice(&chunk),
                 Ok(Ok(None) | Err(_)) | Err(_) => break,
             }
@@ -446,6 +464,12 @@ impl Http {
     ) -> (Box<Answer>, Option<Duration>) {
         let whole = self.refusal(response).await;
         (answer(ask, server, &whole), retry_after(&whole.headers))
+    }
+
+    /// The error for an answer that is not the one that was asked for, and is not read yet.
+    pub(super) async fn refused_with(&self, ask: &Ask, response: Response) -> RegistryError {
+        let whole = self.refusal(response).await;
+        self.refused(ask, &whole)
     }
 
     /// The error for an answer that is not the one that was asked for.
@@ -473,16 +497,27 @@ impl Http {
 }
 
 /// How often and how long we wait for one thing.
-pub(super) struct Patience<'h> {
-    say: &'h Say,
+pub(super) struct Patience {
+    say: Say,
     tries: u32,
     tried: u32,
+    first_pause: Duration,
     pause: Duration,
 }
 
-impl Patience<'_> {
+impl Patience {
+    /// As it was at the beginning: for what goes on after it made some way.
+    pub(super) fn renew(&mut self) {
+        (self.tried, self.pause) = (1, self.first_pause);
+    }
+
     /// Waits after an error that passes, and says so. Any other error, or one too many, is given back.
     pub(super) async fn wait(&mut self, what: &str, error: RegistryError) -> Result<(), RegistryError> {
+        self.wait_and(what, error, "trying again").await
+    }
+
+    /// The same for what does something else `then`.
+    pub(super) async fn wait_and(&mut self, what: &str, error: RegistryError, then: &str) -> Result<(), RegistryError> {
         let wait = match error.passing() {
             Passing::Soon => self.pause,
             Passing::After(wait) if wait <= LONGEST_PAUSE => wait.max(self.pause),
@@ -492,32 +527,18 @@ impl Patience<'_> {
             return Err(error);
         }
         let why = error.why();
+        // An error without a cause says itself what was wanted.
+        let why = why.strip_prefix(&format!("cannot {what}: ")).unwrap_or(&why);
         self.tried += 1;
         self.pause *= 2;
         self.say.line(format_args!(
-            "cannot {what} yet: {why}; trying again in {:.1} s ({} of {})",
+            "cannot {what} yet: {why}; {then} in {:.1} s ({} of {})",
             wait.as_secs_f64(),
             self.tried,
             self.tries,
         ));
         tokio::time::sleep(wait).await;
         Ok(())
-    }
-}
-
-/// The next part of a body; `None` at its end.
-pub(super) async fn chunk(ask: &Ask, response: &mut Response) -> Result<Option<Bytes>, RegistryError> {
-    match tokio::time::timeout(READ_STALL, response.chunk()).await {
-        Ok(Ok(chunk)) => Ok(chunk),
-        Ok(Err(error)) => {
-            Err(RegistryError::Interrupted { what: ask.what.clone(), source: silent(ask, RootCause::new(error)) })
-        }
-        Err(_) => Err(RegistryError::Stalled {
-            what: ask.what.clone(),
-            method: ask.method.clone(),
-            url: shown(&ask.url),
-            waited: READ_STALL,
-        }),
     }
 }
 
@@ -530,15 +551,6 @@ pub(super) fn location(from: &Url, headers: &HeaderMap) -> Option<Url> {
 fn authority(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
-}
-
-fn stalled(ask: &Ask) -> RegistryError {
-    RegistryError::Stalled {
-        what: ask.what.clone(),
-        method: ask.method.clone(),
-        url: shown(&ask.url),
-        waited: ask.stall(),
-    }
 }
 
 fn silent(ask: &Ask, source: RootCause) -> Silence {

@@ -2,13 +2,14 @@
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::{Registry, RegistryError};
 use crate::error::{Error, Report};
-use crate::names::{Repository, Secret};
+use crate::names::{Repository, Secret, Span};
 use crate::request::{Credentials, RegistrySource, RegistryTransport, RepositorySetting};
 use crate::say::Say;
 
@@ -18,7 +19,33 @@ pub(super) struct Heard {
     /// Method and target: `GET /v2/…`.
     pub(super) line: String,
     pub(super) authorization: Option<String>,
+    pub(super) range: Option<String>,
     pub(super) body: String,
+}
+
+/// What the liar answers, and what it does then.
+pub(super) struct Reply {
+    text: String,
+    then: Then,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    /// Closes the connection.
+    Close,
+    /// Says nothing more, and does not close it.
+    Stall,
+}
+
+impl From<String> for Reply {
+    fn from(text: String) -> Self {
+        Self { text, then: Then::Close }
+    }
+}
+
+/// The beginning of an answer, after which nothing more comes.
+pub(super) fn stall(text: String) -> Reply {
+    Reply { text, then: Then::Stall }
 }
 
 /// A server that answers what its script says. The script is given every request so far; the last is the one to answer.
@@ -28,14 +55,17 @@ pub(super) struct Liar {
 }
 
 impl Liar {
-    pub(super) async fn start(script: impl Fn(&[Heard]) -> String + Send + Sync + 'static) -> Self {
+    pub(super) async fn start<R: Into<Reply>>(script: impl Fn(&[Heard]) -> R + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let host = listener.local_addr().expect("it is bound").to_string();
         let heard = Arc::new(Mutex::new(Vec::new()));
         let hears = Arc::clone(&heard);
         tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                serve(stream, &hears, &script).await;
+            let mut held = Vec::new();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                if serve(&mut stream, &hears, &|heard| script(heard).into()).await == Then::Stall {
+                    held.push(stream);
+                }
             }
         });
         Self { host, heard }
@@ -70,9 +100,18 @@ impl Liar {
             mirror: None,
             platform: None,
             variant: None,
+            download_timeout: RegistrySource::DOWNLOAD_TIMEOUT,
         };
         let mut registry = Registry::new(&repository, &source, say).expect("the source is good");
         Arc::get_mut(&mut registry.http).expect("nobody shares it yet").without_patience();
+        registry
+    }
+
+    /// A registry with little time: for a silence, and for an image.
+    pub(super) fn registry_in_haste(&self, stall: Duration, timeout: Span, say: &Say) -> Registry {
+        let mut registry = self.registry_with(None, say);
+        registry.download_timeout = timeout;
+        Arc::get_mut(&mut registry.http).expect("nobody shares it yet").stalled_after(stall);
         registry
     }
 
@@ -82,12 +121,12 @@ impl Liar {
     }
 }
 
-async fn serve(mut stream: TcpStream, hears: &Mutex<Vec<Heard>>, script: &impl Fn(&[Heard]) -> String) {
+async fn serve(stream: &mut TcpStream, hears: &Mutex<Vec<Heard>>, script: &impl Fn(&[Heard]) -> Reply) -> Then {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match stream.read_u8().await {
             Ok(byte) => head.push(byte),
-            Err(_) => return,
+            Err(_) => return Then::Close,
         }
     }
     let head = String::from_utf8_lossy(&head).into_owned();
@@ -97,18 +136,28 @@ async fn serve(mut stream: TcpStream, hears: &Mutex<Vec<Heard>>, script: &impl F
     let length = header("content-length").and_then(|(_, value)| value.parse().ok()).unwrap_or(0);
     let mut body = vec![0; length];
     if stream.read_exact(&mut body).await.is_err() {
-        return;
+        return Then::Close;
     }
     let line = head.lines().next().unwrap_or_default().trim_end_matches(" HTTP/1.1").to_owned();
     let authorization = header("authorization").map(|(_, value)| value.to_owned());
-    let reply = {
+    let range = header("range").map(|(_, value)| value.to_owned());
+    let Reply { text, then } = {
         let mut heard = hears.lock().expect("no holder panics");
         let body = String::from_utf8_lossy(&body).into_owned();
-        heard.push(Heard { line, authorization, body });
+        heard.push(Heard { line, authorization, range, body });
         script(&heard)
     };
-    let _ = stream.write_all(reply.as_bytes()).await;
-    let _ = stream.shutdown().await;
+    let _ = stream.write_all(text.as_bytes()).await;
+    if then == Then::Close {
+        let _ = stream.shutdown().await;
+    }
+    then
+}
+
+/// An answer whose connection breaks after this part of its body.
+pub(super) fn broken(status: u16, headers: &[&str], length: usize, part: &str) -> String {
+    let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+    format!("HTTP/1.1 {status} X\r\n{headers}content-length: {length}\r\n\r\n{part}")
 }
 
 /// An answer after which the connection is closed.

@@ -47,6 +47,20 @@ pub struct Descriptor {
     pub annotations: BTreeMap<String, String>,
 }
 
+impl Descriptor {
+    /// Whether it is an index.
+    pub(super) fn is_index(&self) -> bool {
+        matches!(self.media_type.as_str(), OCI_IMAGE_INDEX_MEDIA_TYPE | IMAGE_MANIFEST_LIST_MEDIA_TYPE)
+    }
+
+    /// Whether it is a layer that must be had from elsewhere: image-spec 1.1, "Non-Distributable Layers", and Docker's
+    /// word for them.
+    pub fn is_foreign(&self) -> bool {
+        self.media_type.starts_with("application/vnd.oci.image.layer.nondistributable.")
+            || self.media_type.starts_with("application/vnd.docker.image.rootfs.foreign.")
+    }
+}
+
 /// The platform of a manifest in an index.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platform {

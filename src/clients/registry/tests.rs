@@ -4,11 +4,12 @@
 
 use std::sync::{Arc, Mutex};
 
-use futures_util::StreamExt as _;
 use tokio::net::TcpListener;
 
 use super::liar::{Liar, Page, reply};
 use super::*;
+
+mod downloads;
 
 #[test]
 fn every_request_can_run_on_any_thread() {
@@ -38,18 +39,6 @@ fn blob_of(bytes: &[u8]) -> Descriptor {
         platform: None,
         annotations: Default::default(),
     }
-}
-
-async fn read_stream(registry: &Registry, descriptor: &Descriptor) -> (Vec<u8>, Option<RegistryError>) {
-    let mut stream = registry.stream_blob(descriptor).await.expect("the head is good");
-    let mut bytes = Vec::new();
-    while let Some(part) = stream.next().await {
-        match part {
-            Ok(part) => bytes.extend_from_slice(&part),
-            Err(error) => return (bytes, Some(error)),
-        }
-    }
-    (bytes, None)
 }
 
 const TAGS: &str = r#"{"name":"acme/app","tags":["b","a"]}"#;
@@ -378,6 +367,56 @@ async fn an_image_is_read_through_its_index_and_what_is_no_image_is_told() {
 }
 
 #[tokio::test]
+async fn an_index_in_an_index_is_looked_into_and_its_platforms_are_told() {
+    let kind = "application/vnd.oci.image.manifest.v1+json";
+    let index_kind = "application/vnd.oci.image.index.v1+json";
+    let config = r#"{"architecture":"arm64","os":"linux"}"#;
+    let described = |kind: &str, text: &str, platform: Option<&str>| {
+        let platform = platform.map(|architecture| {
+            let os = if architecture == "unknown" { "unknown" } else { "linux" };
+            format!(r#","platform":{{"os":"{os}","architecture":"{architecture}"}}"#)
+        });
+        let (digest, size) = (Digest::of(text.as_bytes()), text.len());
+        format!(r#"{{"mediaType":"{kind}","digest":"{digest}","size":{size}{}}}"#, platform.unwrap_or_default())
+    };
+    let index_of = |children: &[String]| format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, children.join(","));
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"config":{},"layers":[]}}"#,
+        described("application/vnd.oci.image.config.v1+json", config, None)
+    );
+    let inner = index_of(&[described(kind, "s390x", Some("s390x")), described(kind, &manifest, Some("arm64"))]);
+    let attestation = described(kind, "attestation", Some("unknown"));
+    let outer = index_of(&[attestation, described(index_kind, &inner, None), described(kind, "amd64", Some("amd64"))]);
+    let digest = Digest::of(outer.as_bytes());
+    let liar = Liar::start(move |heard| {
+        let line = &heard.last().expect("there is one").line;
+        let (index_kind, kind) = (format!("content-type: {index_kind}"), format!("content-type: {kind}"));
+        let is = |text: &str| line.ends_with(&Digest::of(text.as_bytes()).to_string());
+        match () {
+            () if is(&outer) => reply(200, &[&index_kind], &outer),
+            () if is(&inner) => reply(200, &[&index_kind], &inner),
+            () if is(&manifest) => reply(200, &[&kind], &manifest),
+            () => reply(200, &[], config),
+        }
+    })
+    .await;
+    let registry = liar.registry();
+    let wanted = |architecture: &str| ImagePlatform { architecture: architecture.to_owned(), ..Default::default() };
+    let image = registry.image(At::Digest(&digest), Choice::Only(&wanted("arm64"))).await;
+    let image = image.expect("it is good").expect("it is there");
+    assert_eq!((image.manifest.digest, image.config.architecture.as_str()), (digest, "arm64"));
+    let error = registry.image(At::Digest(&digest), Choice::Only(&wanted("riscv64"))).await.expect_err("it has none");
+    assert_eq!(
+        liar.report(error),
+        format!(
+            "error: HOST/acme/app@{digest} has no image for linux/riscv64; it has linux/amd64, linux/s390x, linux/arm64\n\
+             hint: build the image for linux/riscv64, or say with `source.registry.platform` or `params.platform` of the \
+             get which one is wanted"
+        )
+    );
+}
+
+#[tokio::test]
 async fn no_error_and_no_line_shows_the_password() {
     let liar = Liar::start(|_| reply(401, &["www-authenticate: Basic realm=\"x\""], "")).await;
     let error = liar.registry_of_alice().tags().await.expect_err("the password is wrong");
@@ -435,41 +474,6 @@ async fn only_the_registrys_own_404_means_that_a_tag_is_not_there() {
         "error: cannot read HOST/acme/app:v1\n\
          cause: the registry answered 404 Not Found (GET http://HOST/v2/acme/app/manifests/v1)"
     );
-}
-
-#[tokio::test]
-async fn a_blob_that_is_cut_off_or_wrong_ends_in_an_error() {
-    let whole = b"hello world";
-    let liar = Liar::start(|_| "HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\nhello".to_owned()).await;
-    let (bytes, error) = read_stream(&liar.registry(), &blob_of(whole)).await;
-    assert_eq!(bytes, b"hello");
-    assert!(matches!(error, Some(RegistryError::Interrupted { .. })), "{error:?}");
-
-    let rows = [("hello", "short"), ("hello world, and more", "long"), ("HELLO WORLD", "wrong")];
-    for (body, row) in rows {
-        let liar = Liar::start(move |_| reply(200, &[], body)).await;
-        let (bytes, error) = read_stream(&liar.registry(), &blob_of(whole)).await;
-        assert!(bytes.len() < whole.len(), "{row}: {bytes:?}");
-        let as_it_should = match row {
-            "wrong" => matches!(error, Some(RegistryError::DigestMismatch { .. })),
-            _ => matches!(error, Some(RegistryError::SizeMismatch { expected: 11, .. })),
-        };
-        assert!(as_it_should, "{row}: {error:?}");
-        assert!(liar.registry().blob(&blob_of(whole)).await.is_err(), "{row}");
-    }
-}
-
-#[tokio::test]
-async fn a_blob_may_be_elsewhere_and_our_credentials_stay_at_home() {
-    let elsewhere = Liar::start(|_| reply(200, &[], "hello world")).await;
-    let location = format!("location: http://{}/bucket/x?X-Amz-Signature=hidden", elsewhere.host);
-    let liar = Liar::start(move |_| reply(307, &[&location], "")).await;
-    let (bytes, error) = read_stream(&liar.registry_of_alice(), &blob_of(b"hello world")).await;
-    assert_eq!((bytes.as_slice(), error.is_none()), (&b"hello world"[..], true));
-    assert_eq!(liar.heard()[0].authorization.as_deref(), Some("Basic YWxpY2U6c2VjcmV0"));
-    let heard = elsewhere.heard();
-    assert_eq!(heard[0].line, "GET /bucket/x?X-Amz-Signature=hidden");
-    assert_eq!(heard[0].authorization, None);
 }
 
 #[tokio::test]

@@ -2,12 +2,11 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::Keep;
-use crate::names::{BadName, Branch, GitRepository};
+use crate::names::{BadName, Branch, GitRepository, Span};
 
 /// Whose tags are judged, and how carefully.
 #[derive(Debug, Clone)]
@@ -33,17 +32,14 @@ impl Rules {
     }
 }
 
-/// How long a dead tag stays: a whole number and `s`, `m`, `h` or `d`.
+/// How long a dead tag stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Grace(Duration);
+pub struct Grace(Span);
 
 impl Grace {
-    /// The units, the longest first, and how many seconds they have.
-    const UNITS: [(char, u64); 4] = [('d', 24 * 3600), ('h', 3600), ('m', 60), ('s', 1)];
-
     /// Whether a dead tag goes at once.
     pub fn is_none(self) -> bool {
-        self.0.is_zero()
+        self.0.duration().is_zero()
     }
 
     /// Whether what is dead since then has been so for long enough; `None`: it was not seen dead before.
@@ -53,14 +49,14 @@ impl Grace {
 
     /// When the grace of what is dead since then ends; `None` when that is beyond every calendar.
     pub(super) fn end(self, since: Timestamp) -> Option<Timestamp> {
-        since.checked_add(self.0).ok()
+        since.checked_add(self.0.duration()).ok()
     }
 }
 
 impl Default for Grace {
     /// A day: longer than the longest build.
     fn default() -> Self {
-        Self(Duration::from_secs(24 * 3600))
+        Self(Span::hours(24))
     }
 }
 
@@ -68,23 +64,13 @@ impl FromStr for Grace {
     type Err = BadName;
 
     fn from_str(text: &str) -> Result<Self, BadName> {
-        let read = Self::UNITS.iter().find_map(|&(unit, seconds)| {
-            let number = text.strip_suffix(unit).filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))?;
-            number.parse::<u64>().ok()?.checked_mul(seconds)
-        });
-        let why = "is not a whole number and s, m, h or d, such as 24h";
-        let refused = || BadName { what: "duration", text: text.to_owned(), why: why.to_owned() };
-        read.map(|seconds| Self(Duration::from_secs(seconds))).ok_or_else(refused)
+        text.parse().map(Self)
     }
 }
 
 impl fmt::Display for Grace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.0.as_secs();
-        // Hours are clear up to a week, so days are read and not written.
-        let fits = Self::UNITS[1..].iter().find(|(_, length)| seconds != 0 && seconds.is_multiple_of(*length));
-        let (unit, length) = *fits.unwrap_or(&('s', 1));
-        write!(f, "{}{unit}", seconds / length)
+        self.0.fmt(f)
     }
 }
 

@@ -10,6 +10,7 @@ use crate::clients::finished::FinishedError;
 use crate::clients::git::{GitError, WorkingTreeError};
 use crate::clients::registry::RegistryError;
 use crate::clients::rootfs::RootfsError;
+use crate::clients::save::SaveError;
 use crate::clients::ssh_agent::AgentError;
 use crate::decide::inputs::InputsError;
 use crate::request::RequestError;
@@ -44,6 +45,9 @@ pub enum Error {
     /// An image could not be unpacked.
     #[error(transparent)]
     Rootfs(#[from] RootfsError),
+    /// An image could not be written.
+    #[error(transparent)]
+    Save(#[from] SaveError),
     /// What `params.image` names is no image.
     #[error(transparent)]
     Finished(#[from] FinishedError),
@@ -85,6 +89,7 @@ impl Error {
             Self::Engine(error) => error.hint(),
             Self::Agent(error) => error.hint(),
             Self::Rootfs(error) => error.hint(),
+            Self::Save(error) => error.hint(),
             Self::Finished(error) => error.hint(),
             Self::Reap(error) => error.hint(),
             Self::Prune(error) => error.hint(),

@@ -13,8 +13,10 @@ pub mod shape;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use crate::concourse::Version;
 use crate::decide::reap::{Grace, Keep};
@@ -315,8 +317,6 @@ pub struct RegistrySource {
     pub variant: Option<String>,
     /// Where images of Docker Hub are read first.
     pub mirror: Option<Mirror>,
-}
-
     /// How long the blobs of one image may take to arrive, all together.
     pub download_timeout: Span,
 }
@@ -324,6 +324,8 @@ pub struct RegistrySource {
 impl RegistrySource {
     /// How long an image may take to arrive when the user does not say.
     pub const DOWNLOAD_TIMEOUT: Span = Span::hours(1);
+}
+
 /// A certificate that we show to a registry.
 #[derive(Debug, Clone)]
 pub struct ClientCert {
@@ -515,22 +517,59 @@ pub struct SshHost {
 /// Params of `in`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct GetParams {
-    /// What is done with the image.
-    pub image: GetImage,
+    /// In which form the image is written.
+    pub format: Format,
+    /// Whether it is.
+    pub download: Download,
     /// Whether `source/` gets a checkout of the version's commit.
     pub source: GetSource,
     /// Which image of an index is taken; `None`: as the source says.
     pub platform: Option<ImagePlatform>,
 }
 
-/// What `in` does with the image.
+/// In which form `in` writes the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum GetImage {
-    /// `format: rootfs`: unpacks it to `rootfs/`.
+pub enum Format {
+    /// `rootfs`: unpacked to `rootfs/`.
     #[default]
     Rootfs,
-    /// `skip_download: true`: writes only the small files; an image that is not there yet is no error.
+    /// `oci`: a docker-archive, `image.tar`.
+    DockerArchive,
+    /// `oci-layout`: an OCI layout in `oci/`, of the whole index unless a platform is chosen.
+    Layout,
+}
+
+/// Whether `in` writes the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Download {
+    /// It does.
+    #[default]
+    Fetch,
+    /// `skip_download: true`: it writes only the small files; an image that is not there yet is no error.
     Skip,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rootfs => "rootfs",
+            Self::DockerArchive => "oci",
+            Self::Layout => "oci-layout",
+        })
+    }
+}
+
+impl FromStr for Format {
+    type Err = BadName;
+
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        let all = [Self::Rootfs, Self::DockerArchive, Self::Layout];
+        all.into_iter().find(|format| format.to_string() == text).ok_or_else(|| BadName {
+            what: "format",
+            text: text.to_owned(),
+            why: "is none of: rootfs, oci, oci-layout".to_owned(),
+        })
+    }
 }
 
 /// Whether `in` makes a checkout.

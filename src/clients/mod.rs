@@ -10,5 +10,6 @@ pub mod lfs;
 pub mod process;
 pub mod registry;
 pub mod rootfs;
+pub mod save;
 pub mod ssh;
 pub mod ssh_agent;

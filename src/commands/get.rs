@@ -7,8 +7,8 @@ use std::time::Instant;
 use futures_util::future::try_join_all;
 
 use crate::clients::git::{CommitFacts, Depth, Git, GitError, Want};
-use crate::clients::registry::{Image, Registry};
-use crate::clients::rootfs;
+use crate::clients::registry::{At, Choice, Image, Registry};
+use crate::clients::{rootfs, save};
 use crate::commands::facts::{Facts, first_build, labels};
 use crate::commands::{StepError, bases, details, image, inputs, workplace};
 use crate::concourse::{Answer, Edge, Version};
@@ -17,8 +17,8 @@ use crate::decide::inputs::Recipe;
 use crate::decide::tags::{commit_tag, content_tag, latest_tag};
 use crate::details::Details;
 use crate::error::Error;
-use crate::names::{BasesId, Branch, Repository, Tag};
-use crate::request::{Follow, GetImage, GetRequest, GetSource, RepositorySetting, Source};
+use crate::names::{BasesId, Branch, ImagePlatform, Repository, Tag};
+use crate::request::{Download, Follow, Format, GetParams, GetRequest, GetSource, RepositorySetting, Source};
 use crate::say::Say;
 
 /// Fetches the image of the given version, and answers that version.
@@ -46,20 +46,22 @@ pub async fn get(request: GetRequest, edge: &Edge, say: &Say) -> Result<Answer, 
     let registry = Registry::to_read(&repository, &source.registry, say)?;
     let content = content_tag(&recipe.tag_prefix, version.inputs, version.bases);
     let found = find(&registry, &recipe, &version, &content, say).await?;
-    if found.is_none() && params.image == GetImage::Rootfs {
+    if found.is_none() && params.download == Download::Fetch {
         return Err(StepError::NotBuilt { repository, tag: content }.into());
     }
     let platform = params.platform.as_ref().or(source.registry.platform.as_ref());
-    let found = match found {
-        Some(image) if params.image == GetImage::Rootfs => Some(image::of_platform(&registry, image, platform).await?),
-        found => found,
+    let found = match (found, params.download, params.format) {
+        // The whole index.
+        (Some(image), Download::Fetch, Format::Layout) if platform.is_none() => Some(image),
+        (Some(image), Download::Fetch, _) => Some(image::of_platform(&registry, image, platform).await?),
+        (found, _, _) => found,
     };
 
     // git tells who made the commit while the layers arrive.
     let (told, tags, ()) = tokio::try_join!(
         ask_git(&git, source.git.branch.as_ref(), &version, params.source, say),
         tags(&registry, &recipe, &version, source.git.branch.as_ref(), found.as_ref()),
-        unpack(&registry, found.as_ref(), params.image, destination, say)
+        write_image(&registry, found.as_ref(), &params, platform, &content, destination, say)
     )?;
     if params.source == GetSource::Checkout
         && let Some(branch) = &told.branch
@@ -91,6 +93,9 @@ pub async fn get(request: GetRequest, edge: &Edge, say: &Say) -> Result<Answer, 
             facts.add_image(&repository, &content, image);
             facts.add_tags(&tags);
             facts.add("built", first_build(image));
+            if params.download == Download::Fetch {
+                facts.add("format", params.format);
+            }
         }
         None => {
             say.line(format_args!("image: {repository} has no {content} yet, which `skip_download` allows"));
@@ -202,16 +207,36 @@ async fn tags(
     Ok(try_join_all(found).await?.into_iter().flatten().collect())
 }
 
-async fn unpack(
+/// Writes the image in the form that is wanted.
+async fn write_image(
     registry: &Registry,
     image: Option<&Image>,
-    wanted: GetImage,
+    params: &GetParams,
+    platform: Option<&ImagePlatform>,
+    tag: &Tag,
     destination: &Path,
     say: &Say,
 ) -> Result<(), Error> {
-    let (GetImage::Rootfs, Some(image)) = (wanted, image) else { return Ok(()) };
-    rootfs::unpack(registry, image, &destination.join("rootfs"), say).await?;
-    write(&destination.join("metadata.json"), rootfs::metadata_json(&image.config).to_string().as_bytes())?;
+    let (Download::Fetch, Some(image)) = (params.download, image) else { return Ok(()) };
+    match params.format {
+        Format::Rootfs => {
+            rootfs::unpack(registry, image, &destination.join("rootfs"), say).await?;
+            let metadata = rootfs::metadata_json(&image.config).to_string();
+            write(&destination.join("metadata.json"), metadata.as_bytes())?;
+        }
+        Format::DockerArchive => {
+            let reference = format!("{}:{tag}", registry.repository());
+            save::docker_archive(registry, image, &reference, &destination.join("image.tar"), say).await?;
+        }
+        Format::Layout => {
+            let top = &image.manifest;
+            let chosen = match platform {
+                Some(platform) => registry.image_manifest(At::Digest(&top.digest), Choice::Only(platform)).await?,
+                None => None,
+            };
+            save::layout(registry, chosen.as_ref().unwrap_or(top), tag, &destination.join("oci"), say).await?;
+        }
+    }
     Ok(())
 }
 

@@ -8,10 +8,10 @@ use serde_json::{Map, Value};
 
 use super::shape::{self, Key, Kind, ShapeError};
 use super::{
-    Aliases, Announce, BuildSource, CheckRequest, CiSkip, ClientCert, CommitFilter, Credentials, EngineHost,
-    EngineSource, EngineSsh, EngineTls, Follow, GetImage, GetParams, GetRequest, GetSource, GitConfig, GitSource,
-    HttpsTunnel, Mirror, Patterns, PutParams, PutRequest, Rebuild, RegistrySource, RegistryTransport,
-    RepositorySetting, Request, RequestError, Reuse, Source, SshHost, SubmoduleCredentials, Verify,
+    Aliases, Announce, BuildSource, CheckRequest, CiSkip, ClientCert, CommitFilter, Credentials, Download, EngineHost,
+    EngineSource, EngineSsh, EngineTls, Follow, GetParams, GetRequest, GetSource, GitConfig, GitSource, HttpsTunnel,
+    Mirror, Patterns, PutParams, PutRequest, Rebuild, RegistrySource, RegistryTransport, RepositorySetting, Request,
+    RequestError, Reuse, Source, SshHost, SubmoduleCredentials, Verify,
 };
 use super::{options, reap, registries};
 use crate::concourse::Version;
@@ -709,23 +709,9 @@ fn ssh_host(key: &str, text: &str) -> Result<SshHost, RequestError> {
 }
 
 fn get_params(block: &Block) -> Result<GetParams, RequestError> {
-    let skip = block.flag("skip_download");
-    match block.text("format").as_deref() {
-        None | Some("rootfs") => {}
-        Some(format @ ("oci" | "oci-layout")) => {
-            return Err(ShapeError::NotYet {
-                key: format!("{}: {format}", block.key("format")),
-                instead: "leave it out for rootfs/; for the image as a file, use a registry-image resource on the same tag",
-            }
-            .into());
-        }
-        Some(other) => {
-            let why = "is not `rootfs`".to_owned();
-            return Err(block.refuse("format", BadName { what: "format", text: other.to_owned(), why }));
-        }
-    }
     Ok(GetParams {
-        image: if skip { GetImage::Skip } else { GetImage::Rootfs },
+        format: block.parsed("format")?.unwrap_or_default(),
+        download: if block.flag("skip_download") { Download::Skip } else { Download::Fetch },
         source: if block.flag("source") { GetSource::Checkout } else { GetSource::Leave },
         platform: platform(block),
     })

@@ -657,7 +657,7 @@ fn in_refuses_what_it_cannot_serve_and_says_what_to_write() {
         (
             beside(&json!({"version": version(), "params": {"format": "tar"}})),
             "error: `params.format` is not usable\n\
-             cause: format \"tar\" is not `rootfs`\n",
+             cause: format \"tar\" is none of: rootfs, oci, oci-layout\n",
         ),
         (
             beside(&json!({"version": version(), "params": {"skip_downlaod": true}})),

@@ -17,6 +17,7 @@ mod errors;
 mod facts;
 mod finished;
 mod follow;
+mod formats;
 mod get;
 mod histories;
 mod init;

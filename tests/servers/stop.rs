@@ -99,15 +99,19 @@ fn a_get_that_is_stopped_during_the_download_leaves_no_file() {
     let version = project.put(&project.source, "master").succeeds()["version"].clone();
     let proxy = Proxy::start(&servers().registry().host(), Pace::Slow);
     let source = project.source_with(&[("/registry/repository", json!(format!("{}/{}", proxy.host(), project.name)))]);
-    let (directory, tmp) = (temporary(), temporary());
-    let request = json!({"source": source, "version": version});
-    let running = Program::get(directory.path()).environment("TMPDIR", tmp.path()).start(&request.to_string());
-    wait_until("a part of the layer arrived", || proxy.bytes() > 100_000);
-    terminate(running);
-    assert_eq!(processes_with(&tmp.path().to_string_lossy()), [""; 0], "no child survives");
-    assert_eq!((names(directory.path()), names(tmp.path())), (vec![], vec![]));
-    proxy.set(Pace::Full);
-    get(&source, &version, directory.path(), json!({})).succeeds();
+    for format in ["rootfs", "oci", "oci-layout"] {
+        let (directory, tmp) = (temporary(), temporary());
+        let request = json!({"source": source, "version": version, "params": {"format": format}});
+        proxy.set(Pace::Slow);
+        let before = proxy.bytes();
+        let running = Program::get(directory.path()).environment("TMPDIR", tmp.path()).start(&request.to_string());
+        wait_until("a part of the layer arrived", || proxy.bytes() > before + 100_000);
+        terminate(running);
+        assert_eq!(processes_with(&tmp.path().to_string_lossy()), [""; 0], "no child survives");
+        assert_eq!((names(directory.path()), names(tmp.path())), (vec![], vec![]), "{format}");
+        proxy.set(Pace::Full);
+        get(&source, &version, directory.path(), json!({"format": format})).succeeds();
+    }
 }
 
 #[test]

@@ -30,6 +30,7 @@ mod put;
 mod readme;
 mod reap;
 mod resource_image;
+mod rootfs;
 mod secrets;
 mod set_pipeline;
 mod stop;

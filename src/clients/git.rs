@@ -1,10 +1,11 @@
-//! git, through the git program.
+//! git, through the git program; the refs of most servers over HTTP of our own.
 //!
 //! Every command works on a bare repository of our own, whose configuration is written here, and sees no other
 //! configuration. Commands that only read get no credentials, no allowed protocol and no promisor remote, so that
 //! nothing but [`Git::tip`], [`Git::refs`], the fetches and [`Git::clone_to`] ever speaks to the server.
 //!
 //! - `remote`: what is asked of the server; `login`: the credentials for it; `tunnel`: a way to it through a proxy.
+//! - `smart_http` and `ls_refs`: the server's refs without a child, where nothing is odd.
 //! - `read`: what the local objects say.
 //! - `lay_out`: files and clones on disk.
 //! - `submodules` and `lfs`: where they are.
@@ -15,8 +16,10 @@ mod error;
 mod lay_out;
 mod lfs;
 mod login;
+mod ls_refs;
 mod read;
 mod remote;
+mod smart_http;
 mod submodules;
 mod tunnel;
 mod words;
@@ -53,6 +56,8 @@ pub struct Git {
     uri: GitUrl,
     login: login::Login,
     commit_filter: CommitFilter,
+    /// The short way to the server's refs, where there is one.
+    http: Option<smart_http::SmartHttp>,
     say: Say,
 }
 
@@ -96,6 +101,7 @@ impl Git {
             uri: source.uri.clone(),
             login,
             commit_filter: source.commit_filter.clone(),
+            http: smart_http::SmartHttp::of(source, environment),
             say: say.clone(),
         })
     }

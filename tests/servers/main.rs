@@ -29,6 +29,7 @@ mod prune;
 mod put;
 mod readme;
 mod reap;
+mod refs;
 mod resource_image;
 mod rootfs;
 mod secrets;

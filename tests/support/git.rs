@@ -27,6 +27,16 @@ pub enum Filters {
     Refused,
 }
 
+/// Which version of its protocol a git server speaks, with who wants it.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// The second.
+    #[default]
+    Two,
+    /// The first one, of git before 2.18 and of Azure DevOps.
+    Zero,
+}
+
 /// How a git server is started.
 #[derive(Clone, Copy, Default)]
 pub struct Options<'a> {
@@ -36,6 +46,8 @@ pub struct Options<'a> {
     pub transport: Transport,
     /// Whether partial clones are possible.
     pub filters: Filters,
+    /// Which protocol it speaks.
+    pub protocol: Protocol,
 }
 
 /// A git server: smart HTTP by lighttpd and `git-http-backend`.
@@ -51,7 +63,7 @@ impl GitServer {
     /// Starts one on a free port.
     #[track_caller]
     pub fn start(options: Options<'_>) -> Self {
-        let Options { account, transport, filters } = options;
+        let Options { account, transport, filters, protocol } = options;
         let (directory, port) = (temporary(), free_port());
         let path = directory.path();
         std::fs::create_dir(path.join("repositories")).expect("a directory can be made");
@@ -72,6 +84,9 @@ setenv.set-environment = ("GIT_PROJECT_ROOT" => "{root}/repositories", "GIT_HTTP
 "#,
             root = path.display()
         );
+        if protocol == Protocol::Zero {
+            config += "setenv.set-environment += (\"GIT_PROTOCOL\" => \"version=0\")\n";
+        }
         if let Some(Account { username, password }) = account {
             let file = path.join("passwords");
             std::fs::write(&file, format!("{username}:{password}\n")).expect("the password file can be written");

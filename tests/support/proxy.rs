@@ -25,6 +25,8 @@ pub enum Then {
     LoseAnswer,
     /// The server does not get it; the client is told that it may not do this, as registries tell it.
     Refuse,
+    /// The server does not get it; this is answered.
+    Answer(&'static [u8]),
 }
 
 type Look = dyn FnMut(&str) -> Then + Send;
@@ -117,6 +119,10 @@ fn serve(mut client: TcpStream, server: &str, look: &Mutex<Box<Look>>, tell: &Se
         let denied = "{\"errors\":[{\"code\":\"DENIED\",\"message\":\"write access refused\"}]}";
         let head = "HTTP/1.1 403 Forbidden\r\nContent-Type: application/json\r\nConnection: close\r\n";
         client.write_all(format!("{head}Content-Length: {}\r\n\r\n{denied}", denied.len()).as_bytes()).ok()?;
+        return Some(());
+    }
+    if let Then::Answer(answer) = then {
+        client.write_all(answer).ok()?;
         return Some(());
     }
     let mut upstream = TcpStream::connect(server).ok()?;

@@ -20,7 +20,7 @@ use crate::request::{GitConfig, GitSource, HttpsTunnel, Verify};
 use crate::say::Say;
 
 /// Where systems keep the certificates that they trust.
-const BUNDLES: [&str; 4] = [
+pub(super) const BUNDLES: [&str; 4] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/ssl/cert.pem",

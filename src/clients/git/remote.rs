@@ -70,8 +70,11 @@ impl Git {
         match branch {
             Some(branch) => {
                 let full = branch.full_ref();
-                let lines = self.ls_remote(&["--heads"], &[full.as_str()]).await?;
-                self.tip_in(&lines, branch, None)
+                let listed = match self.listed(&[full.as_str()]).await {
+                    Some(listed) => listed,
+                    None => self.ls_remote(&["--heads"], &[full.as_str()]).await?,
+                };
+                self.tip_in(&listed, branch, None)
             }
             None => self.tip_and_default_branch(None).await,
         }
@@ -83,11 +86,16 @@ impl Git {
     ///
     /// As [`Git::tip`].
     pub async fn tip_and_default_branch(&self, branch: Option<&Branch>) -> Result<Tip, GitError> {
-        let full = branch.map_or_else(|| "refs/heads/*".to_owned(), Branch::full_ref);
-        let lines = self.ls_remote(&["--symref"], &["HEAD", full.as_str()]).await?;
-        let default_branch = lines.head.clone();
+        let full = branch.map(Branch::full_ref);
+        let prefixes: Vec<&str> = std::iter::once("HEAD").chain(full.as_deref()).collect();
+        // Which branch is the default one is not told by every server that knows the command: git has other ways.
+        let listed = match self.listed(&prefixes).await.filter(|listed| listed.head.is_some()) {
+            Some(listed) => listed,
+            None => self.ls_remote(&["--symref"], &["HEAD", full.as_deref().unwrap_or("refs/heads/*")]).await?,
+        };
+        let default_branch = listed.head.clone();
         match branch.cloned().or_else(|| default_branch.clone()) {
-            Some(branch) => self.tip_in(&lines, &branch, default_branch),
+            Some(branch) => self.tip_in(&listed, &branch, default_branch),
             None => Err(GitError::NoDefaultBranch { repository: self.repository().clone() }),
         }
     }
@@ -98,8 +106,8 @@ impl Git {
     ///
     /// The server cannot be asked, or its answer is cut off.
     pub async fn refs(&self) -> Result<Refs, GitError> {
-        let lines = self.ls_remote(&["--symref"], &[]).await?;
-        Ok(lines.into_refs())
+        let listed = self.ls_remote(&["--symref"], &[]).await?;
+        Ok(listed.into_refs())
     }
 
     /// Fetches commits and trees, and blobs only from a server that cannot leave them out. Gives the commit that a
@@ -199,15 +207,20 @@ impl Git {
         fetch_flags(self.remote("fetch"))
     }
 
-    async fn ls_remote(&self, flags: &[&str], patterns: &[&str]) -> Result<Lines, GitError> {
-        let program = self.remote("ls-remote").args(flags).args(["--end-of-options", "origin"]).args(patterns);
-        let printed = self.ask(program).await?;
-        Lines::read(&printed).ok_or_else(|| GitError::Sha256 { repository: self.repository().clone() })
+    /// The refs with these prefixes, asked without a child. `None`: this is one for the git program.
+    async fn listed(&self, prefixes: &[&str]) -> Option<Listed> {
+        self.http.as_ref()?.list(prefixes).await
     }
 
-    fn tip_in(&self, lines: &Lines, branch: &Branch, default_branch: Option<Branch>) -> Result<Tip, GitError> {
+    async fn ls_remote(&self, flags: &[&str], patterns: &[&str]) -> Result<Listed, GitError> {
+        let program = self.remote("ls-remote").args(flags).args(["--end-of-options", "origin"]).args(patterns);
+        let printed = self.ask(program).await?;
+        Listed::read_lines(&printed).ok_or_else(|| GitError::Sha256 { repository: self.repository().clone() })
+    }
+
+    fn tip_in(&self, listed: &Listed, branch: &Branch, default_branch: Option<Branch>) -> Result<Tip, GitError> {
         // A pattern matches the end of a name too: refs/x/refs/heads/master is no branch.
-        match lines.refs.get(branch.full_ref().as_bytes()) {
+        match listed.refs.get(branch.full_ref().as_bytes()) {
             Some(&commit) => Ok(Tip { branch: branch.clone(), commit, default_branch }),
             None => Err(GitError::NoBranch { branch: branch.clone(), repository: self.repository().clone() }),
         }
@@ -234,31 +247,40 @@ fn fetch_flags(program: Program) -> Program {
     ])
 }
 
-/// What `git ls-remote` printed.
-#[derive(Default)]
-pub(super) struct Lines {
-    refs: BTreeMap<Vec<u8>, CommitId>,
-    head: Option<Branch>,
+/// The refs that a server told of.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Listed {
+    /// What each points to, by its full name.
+    pub(super) refs: BTreeMap<Vec<u8>, CommitId>,
+    /// The branch that HEAD names.
+    pub(super) head: Option<Branch>,
 }
 
-impl Lines {
-    /// `None`: the names of the objects are those of SHA-256.
-    pub(super) fn read(printed: &[u8]) -> Option<Self> {
-        let mut lines = Self::default();
+impl Listed {
+    /// Notes that HEAD is this ref, whether or not the ref itself is listed.
+    pub(super) fn point_head_to(&mut self, target: &[u8], commit: CommitId) {
+        let name = target.strip_prefix(b"refs/heads/").and_then(|name| std::str::from_utf8(name).ok());
+        self.head = name.and_then(|name| name.parse().ok());
+        self.refs.insert(target.to_vec(), commit);
+    }
+
+    /// What `git ls-remote` printed. `None`: the names of the objects are those of SHA-256.
+    pub(super) fn read_lines(printed: &[u8]) -> Option<Self> {
+        let mut listed = Self::default();
         for line in printed.split(|&b| b == b'\n') {
             let Some(tab) = line.iter().position(|&b| b == b'\t') else { continue };
             let (value, name) = (String::from_utf8_lossy(&line[..tab]), &line[tab + 1..]);
             if let Some(target) = value.strip_prefix("ref: refs/heads/") {
                 if name == b"HEAD" {
-                    lines.head = target.parse().ok();
+                    listed.head = target.parse().ok();
                 }
             } else if let Ok(commit) = value.parse() {
-                lines.refs.insert(name.to_vec(), commit);
+                listed.refs.insert(name.to_vec(), commit);
             } else if value.len() == 64 {
                 return None;
             }
         }
-        Some(lines)
+        Some(listed)
     }
 
     /// Branches and tags; what is neither is left out.
@@ -292,15 +314,15 @@ mod tests {
             id("a"),
             id("b")
         );
-        let lines = Lines::read(text.as_bytes()).expect("the names are those of SHA-1");
-        assert_eq!(lines.head.map(|branch| branch.to_string()), Some("main".to_owned()));
-        let names: Vec<_> = lines.refs.keys().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
+        let listed = Listed::read_lines(text.as_bytes()).expect("the names are those of SHA-1");
+        assert_eq!(listed.head.map(|branch| branch.to_string()), Some("main".to_owned()));
+        let names: Vec<_> = listed.refs.keys().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
         assert_eq!(names, ["HEAD", "refs/heads/main", "refs/tags/v1", "refs/tags/v1^{}"]);
     }
 
     #[test]
     fn names_of_sha256_are_told_from_no_refs() {
-        assert!(Lines::read(format!("{}\tHEAD\n", "a".repeat(64)).as_bytes()).is_none());
-        assert!(Lines::read(b"").is_some_and(|lines| lines.refs.is_empty()));
+        assert!(Listed::read_lines(format!("{}\tHEAD\n", "a".repeat(64)).as_bytes()).is_none());
+        assert!(Listed::read_lines(b"").is_some_and(|listed| listed.refs.is_empty()));
     }
 }

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::Refs;
-use super::remote::Lines;
+use super::remote::Listed;
 use crate::clients::process::{Environment, Program, ProgramError, Said};
 use crate::concourse::Edge;
 use crate::names::{BadName, Branch, CommitId};
@@ -161,7 +161,7 @@ impl WorkingTree {
     pub async fn remote_refs(&self) -> Result<Refs, WorkingTreeError> {
         let program = self.git("ls-remote").args(["--symref", "--end-of-options", REMOTE]);
         let printed = program.output().await.map_err(|error| failed(error, WorkingTreeError::Remote))?;
-        let lines = Lines::read(&printed).ok_or(WorkingTreeError::Sha256)?;
+        let lines = Listed::read_lines(&printed).ok_or(WorkingTreeError::Sha256)?;
         Ok(lines.into_refs())
     }
 

@@ -5,6 +5,7 @@
 
 pub mod docker_config;
 mod options;
+pub mod product;
 mod read;
 mod reap;
 mod registries;
@@ -28,6 +29,7 @@ pub use options::{
     BuildOptions, Compression, ContextSource, Entitlement, FileTimes, Network, RegistryCache, SecretSource, SshKey,
     Steps, Timestamps,
 };
+pub use product::{ApiSource, Product, ProductSetting};
 pub use shape::ShapeError;
 
 /// Why the JSON on stdin is not a request that we can serve.
@@ -319,6 +321,8 @@ pub struct RegistrySource {
     pub mirror: Option<Mirror>,
     /// How long the blobs of one image may take to arrive, all together.
     pub download_timeout: Span,
+    /// What is said of the registry's product and its own API.
+    pub api: ApiSource,
 }
 
 impl RegistrySource {

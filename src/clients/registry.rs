@@ -5,6 +5,7 @@
 //! - `http`: one request and its answer; retries, redirects, limits. `tls`: whom we trust.
 //! - `auth`: basic credentials and tokens.
 //! - [`answer`]: what a server said instead, or why it said nothing.
+//! - `product`: the APIs that some registries have besides OCI's.
 //! - `links`: the pages of a list. `download`, `upload`: a blob on its way.
 //!
 //! References and media types are those of oci-client (`oci_distribution`). Its client is not used: it hides the
@@ -18,9 +19,10 @@ mod download;
 pub mod error;
 mod http;
 #[cfg(test)]
-mod liar;
+pub(crate) mod liar;
 mod links;
 pub mod model;
+pub(crate) mod product;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -37,16 +39,18 @@ use futures_util::stream::try_unfold;
 use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
+use tokio::sync::OnceCell;
 use tokio::time::Instant;
 use url::Url;
 
 use crate::names::{Digest, ImagePlatform, RegistryHost, Repository, Span, Tag};
-use crate::request::{RegistrySource, RegistryTransport};
+use crate::request::{ApiSource, RegistrySource, RegistryTransport};
 use crate::say::Say;
 
 pub use answer::Answer;
 pub use error::RegistryError;
 pub use model::{At, Choice, Content, Descriptor, Image, ImageConfig, Manifest, Platform, RootfsDigests, RunConfig};
+pub use product::{ROWS, Row};
 
 pub use upload::{Open, Sent, Upload};
 
@@ -80,6 +84,9 @@ pub struct Registry {
     repository: Repository,
     http: Arc<Http>,
     mirror: Option<Arc<Mirror>>,
+    /// Its own API, once it is known which product it is.
+    api: OnceCell<Option<product::Api>>,
+    told: ApiSource,
     say: Say,
     download_timeout: Span,
     /// When the first download has to be over, and with it all of them.
@@ -166,6 +173,8 @@ impl Registry {
             repository: repository.clone(),
             http,
             mirror: None,
+            api: OnceCell::new(),
+            told: source.api.clone(),
             say: say.clone(),
             download_timeout: source.download_timeout,
             download_end: OnceLock::new(),

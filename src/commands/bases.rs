@@ -9,7 +9,7 @@ use crate::commands::StepError;
 use crate::decide::bases::{Bases, Wanted};
 use crate::error::Error;
 use crate::names::{Digest, ImageReference, RegistryHost, Repository};
-use crate::request::{FurtherRegistry, RegistrySource, RegistryTransport, RepositorySetting, Source};
+use crate::request::{ApiSource, FurtherRegistry, RegistrySource, RegistryTransport, RepositorySetting, Source};
 use crate::say::Say;
 
 /// The file in which get writes the bases of a version, and in which put finds them beside the checkout.
@@ -96,5 +96,6 @@ pub fn registry_of(source: &Source, repository: &Repository) -> RegistrySource {
         platform: own.platform.clone(),
         mirror: own.mirror.clone(),
         download_timeout: own.download_timeout,
+        api: ApiSource::default(),
     }
 }

@@ -50,7 +50,7 @@ pub async fn repository_of(source: &Source, git: &Git) -> Result<Repository, Err
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::request::RegistryTransport;
+    use crate::request::{ApiSource, RegistryTransport};
 
     fn named(repository: RepositorySetting, name: Option<&str>) -> Result<String, String> {
         let registry = RegistrySource {
@@ -61,6 +61,7 @@ mod tests {
             ca_certs: Vec::new(),
             client_certs: Vec::new(),
             mirror: None,
+            api: ApiSource::default(),
             platform: None,
             variant: None,
             download_timeout: RegistrySource::DOWNLOAD_TIMEOUT,

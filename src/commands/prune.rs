@@ -19,7 +19,7 @@ use crate::decide::prune::{self as decide, Rules, TooMany, is_meant};
 use crate::decide::reap::MaxDelete;
 use crate::error::Error;
 use crate::names::{BadName, RegistryHost, Repository};
-use crate::request::{RegistrySource, RegistryTransport, RepositorySetting};
+use crate::request::{ApiSource, RegistrySource, RegistryTransport, RepositorySetting};
 use crate::say::Say;
 
 /// What stands in the place of a git repository in what prune writes to a registry. No git repository has this name.
@@ -198,6 +198,7 @@ impl PruneArgs {
             variant: None,
             mirror: None,
             download_timeout: RegistrySource::DOWNLOAD_TIMEOUT,
+            api: ApiSource::default(),
         })
     }
 

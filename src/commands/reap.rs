@@ -55,6 +55,9 @@ pub enum ReapError {
     DeletesDisabled {
         /// The repository of the registry.
         repository: Repository,
+        /// Why the API of the product did not do it either.
+        #[source]
+        api: Option<Box<ReapError>>,
     },
     /// No way was found to remove a tag that leaves its siblings alone.
     #[error("cannot remove single tags from {repository}: tried on a probe, {harm}")]
@@ -63,6 +66,9 @@ pub enum ReapError {
         repository: Repository,
         /// What happened to the probe.
         harm: &'static str,
+        /// Why the API of the product did not do it either.
+        #[source]
+        api: Option<Box<ReapError>>,
     },
     /// A probe could not be removed.
     #[error("cannot remove the probe {tag} from {repository}")]
@@ -155,10 +161,14 @@ impl ReapError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Refused { refusal, .. } => refusal.hint(),
-            Self::DeletesDisabled { .. } => {
+            Self::DeletesDisabled { api: Some(api), .. } | Self::NoMethod { api: Some(api), .. } => api.hint(),
+            Self::DeletesDisabled { api: None, .. } => {
                 Some("allow them: in distribution's registry, `storage.delete.enabled: true`".to_owned())
             }
-            Self::NoMethod { .. } => Some("this registry's own API may be needed; no tag was touched".to_owned()),
+            Self::NoMethod { api: None, .. } => Some(
+                "its own API may be needed: say what it is in `source.registry.api.product`; no tag was touched"
+                    .to_owned(),
+            ),
             Self::ProbeLeft { .. } => Some("no other tag was touched; remove it by hand".to_owned()),
             Self::NotRemoved { .. } => Some("run it again; what is left is tried anew".to_owned()),
             Self::Stopped { why, .. } => {

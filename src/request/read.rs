@@ -13,7 +13,7 @@ use super::{
     Mirror, Patterns, PutParams, PutRequest, Rebuild, RegistrySource, RegistryTransport, RepositorySetting, Request,
     RequestError, Reuse, Source, SshHost, SubmoduleCredentials, Verify,
 };
-use super::{options, reap, registries};
+use super::{options, product, reap, registries};
 use crate::concourse::Version;
 use crate::decide::inputs::has_build_variable;
 use crate::decide::tags::check_prefix;
@@ -104,6 +104,7 @@ impl Source {
             .chain(self.registries.iter().filter_map(|one| one.credentials.as_ref().map(|login| &login.password)))
             .chain(self.git.https_tunnel.iter().filter_map(|proxy| Some(&proxy.credentials.as_ref()?.password)))
             .chain(self.registry.mirror.iter().filter_map(|mirror| Some(&mirror.credentials.as_ref()?.password)))
+            .chain(self.registry.api.token.iter())
             .chain(self.registry.client_certs.iter().map(|certificate| &certificate.key))
             .chain(keys)
             .chain(engine)
@@ -484,6 +485,7 @@ fn registry(block: &Block) -> Result<RegistrySource, RequestError> {
     Ok(RegistrySource {
         client_certs,
         mirror,
+        api: product::read(&block.block("api"))?,
         platform: platform(block),
         variant: variant(block)?,
         repository,

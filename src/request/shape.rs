@@ -271,6 +271,7 @@ static REGISTRY: &[Key] = &[
     now("ca_certs", Kind::Texts),
     now("client_certs", Kind::Blocks(CLIENT_CERTS)),
     now("registry_mirror", Kind::Block(REGISTRY_MIRROR)),
+    now("api", Kind::Block(API)),
     now("variant", Kind::Text),
     now("platform", Kind::Block(PLATFORM)),
     now("download_timeout", Kind::Text),
@@ -302,6 +303,9 @@ static PLATFORM: &[Key] = &[now("architecture", Kind::Text), now("os", Kind::Tex
 static CLIENT_CERTS: &[Key] = &[now("cert", Kind::Text), now("key", Kind::Secret), now("domain", Kind::Text)];
 
 static REGISTRY_MIRROR: &[Key] = &[now("host", Kind::Text), now("username", Kind::Text), now("password", Kind::Secret)];
+
+static API: &[Key] =
+    &[now("product", Kind::Text), now("url", Kind::Text), now("repository", Kind::Text), now("token", Kind::Secret)];
 
 static REGISTRIES: &[Key] = &[
     now("host", Kind::Text),

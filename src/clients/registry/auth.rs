@@ -119,10 +119,16 @@ impl Auth {
         Ok(Some(header))
     }
 
-    fn basic(&self) -> Option<HeaderValue> {
+    /// User and password of the registry, as a header.
+    pub(super) fn basic(&self) -> Option<HeaderValue> {
         let Credentials { username, password } = self.credentials.as_ref()?;
         let text = format!("Basic {}", STANDARD.encode(format!("{username}:{}", password.open())));
         sensitive(&text)
+    }
+
+    /// The password of the registry.
+    pub(super) fn password(&self) -> Option<&Secret> {
+        self.credentials.as_ref().map(|credentials| &credentials.password)
     }
 
     fn scope(&self, access: Access) -> String {
@@ -195,7 +201,7 @@ impl Auth {
 }
 
 /// A header value that no debug output shows.
-fn sensitive(text: &str) -> Option<HeaderValue> {
+pub(super) fn sensitive(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(text).ok()?;
     value.set_sensitive(true);
     Some(value)
@@ -223,23 +229,23 @@ pub(super) fn lacks_scope(headers: &HeaderMap) -> bool {
 
 /// One way of identifying oneself that a server offers.
 #[derive(Debug, PartialEq, Eq)]
-struct Challenge {
+pub(super) struct Challenge {
     scheme: String,
     parameters: Vec<(String, String)>,
 }
 
 impl Challenge {
-    fn is(&self, scheme: &str) -> bool {
+    pub(super) fn is(&self, scheme: &str) -> bool {
         self.scheme.eq_ignore_ascii_case(scheme)
     }
 
-    fn parameter(&self, name: &str) -> Option<&str> {
+    pub(super) fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 }
 
 /// Every challenge of an answer. A server may send several headers, and several challenges in one.
-fn challenges(headers: &HeaderMap) -> Vec<Challenge> {
+pub(super) fn challenges(headers: &HeaderMap) -> Vec<Challenge> {
     headers
         .get_all(WWW_AUTHENTICATE)
         .iter()

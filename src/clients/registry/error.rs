@@ -317,6 +317,16 @@ pub enum RegistryError {
         /// The manifest that is missing.
         what: String,
     },
+    /// The API of a registry's product does not know what the registry knows.
+    #[error("cannot {what}: {why}")]
+    Product {
+        /// What was wanted.
+        what: String,
+        /// Why that cannot be.
+        why: String,
+        /// What to do.
+        hint: &'static str,
+    },
     /// The JSON of a manifest or config cannot be read.
     #[error("cannot understand {what}")]
     BadManifest {
@@ -404,6 +414,7 @@ impl RegistryError {
                 "the image is damaged in the registry or on the way: run the step again, and if it stays, the registry's storage must be repaired"
                     .to_owned()
             }
+            Self::Product { hint, .. } => (*hint).to_owned(),
             Self::NoClient { .. }
             | Self::BadChallenge { .. }
             | Self::Unexpected { .. }
@@ -458,11 +469,20 @@ impl RegistryError {
             | Self::NotAnImage { .. }
             | Self::NoPlatform { .. }
             | Self::Incomplete { .. }
+            | Self::Product { .. }
             | Self::BadManifest { .. } => None,
         }
     }
 
-    /// Whether the same request may do better in a moment.
+    /// Whether the same request may do better in a moment: it was no refusal.
+    pub fn is_passing(&self) -> bool {
+        match self.passing() {
+            Passing::Soon | Passing::After(_) => true,
+            Passing::Not => false,
+        }
+    }
+
+    /// When the same request may do better.
     pub(super) fn passing(&self) -> Passing {
         match self {
             Self::Unreachable { .. } | Self::Interrupted { .. } | Self::Stalled { .. } | Self::CutOff { .. } => {
@@ -498,6 +518,7 @@ impl RegistryError {
             | Self::NotAnImage { .. }
             | Self::NoPlatform { .. }
             | Self::Incomplete { .. }
+            | Self::Product { .. }
             | Self::BadManifest { .. } => Passing::Not,
         }
     }

@@ -103,6 +103,11 @@ impl Ask {
         self
     }
 
+    /// Whether it has credentials of its own, which go to this address and to no other one.
+    fn brings_credentials(&self) -> bool {
+        self.headers.values().any(HeaderValue::is_sensitive)
+    }
+
     fn only_reads(&self) -> bool {
         self.method == Method::GET || self.method == Method::HEAD
     }
@@ -238,6 +243,39 @@ impl Http {
         Ok(Whole { url, status, headers, bytes })
     }
 
+    /// The head of the answer to a request without credentials, whatever its status.
+    pub(super) async fn head_of(&self, ask: &Ask) -> Result<HeaderMap, RegistryError> {
+        let mut patience = self.patience();
+        loop {
+            match self.transmit(ask, None).await {
+                Ok(response) => return Ok(response.headers().clone()),
+                Err(error) => patience.wait(&ask.what, error).await?,
+            }
+        }
+    }
+
+    /// An address of the registry's host that is not below the repository.
+    pub(super) fn root(&self, path: &str) -> Url {
+        let mut root = self.base.clone();
+        root.set_path(path);
+        root
+    }
+
+    /// Whether the registry is reached by https.
+    pub(super) fn is_https(&self) -> bool {
+        self.base.scheme() == "https"
+    }
+
+    /// Who asks the registry.
+    pub(super) fn identity(&self) -> &Auth {
+        &self.auth
+    }
+
+    /// The pause before a first retry.
+    pub(super) fn first_pause(&self) -> Duration {
+        self.first_pause
+    }
+
     /// The patience for one thing that is wanted.
     pub(super) fn patience(&self) -> Patience {
         Patience {
@@ -252,7 +290,8 @@ impl Http {
     /// The answer to one request, after identification and redirects. A status that passes is an error.
     pub(super) async fn response(&self, ask: &Ask) -> Result<Response, RegistryError> {
         let response = self.authorized(ask).await?;
-        let response = if ask.only_reads() { self.redirected(ask, response).await? } else { response };
+        let is_followed = ask.only_reads() && !ask.brings_credentials();
+        let response = if is_followed { self.redirected(ask, response).await? } else { response };
         let passing = matches!(response.status().as_u16(), 408 | 425 | 429 | 500 | 502 | 503 | 504);
         if !passing {
             return Ok(response);
@@ -267,7 +306,7 @@ impl Http {
 
     /// Sends a request with our credentials, if it goes to the registry itself; a token that is refused is renewed once.
     async fn authorized(&self, ask: &Ask) -> Result<Response, RegistryError> {
-        if !self.is_ours(&ask.url) {
+        if !self.is_ours(&ask.url) || ask.brings_credentials() {
             return self.transmit(ask, None).await;
         }
         let header = self.auth.header(self, ask).await?;
@@ -487,7 +526,7 @@ impl Http {
             401 if auth::lacks_scope(&whole.headers) && credentials == Given::Yes => denied(what, answer),
             401 => RegistryError::Unauthorized { what, credentials, answer },
             // A server of blobs to which we were sent knows nothing of our account.
-            403 if self.is_ours(&whole.url) => denied(what, answer),
+            403 if self.is_ours(&whole.url) || ask.brings_credentials() => denied(what, answer),
             400 if wants_tls(ask, &answer, &whole.bytes) => {
                 RegistryError::SpeaksHttps { what, host: authority(&ask.url) }
             }

@@ -10,21 +10,31 @@ use tokio::net::{TcpListener, TcpStream};
 use super::{Registry, RegistryError};
 use crate::error::{Error, Report};
 use crate::names::{Repository, Secret, Span};
-use crate::request::{Credentials, RegistrySource, RegistryTransport, RepositorySetting};
+use crate::request::{ApiSource, Credentials, RegistrySource, RegistryTransport, RepositorySetting};
 use crate::say::Say;
 
 /// One request, as the liar heard it.
 #[derive(Debug, Clone)]
-pub(super) struct Heard {
+pub(crate) struct Heard {
     /// Method and target: `GET /v2/…`.
-    pub(super) line: String,
-    pub(super) authorization: Option<String>,
-    pub(super) range: Option<String>,
-    pub(super) body: String,
+    pub(crate) line: String,
+    pub(crate) authorization: Option<String>,
+    pub(crate) range: Option<String>,
+    /// Everything before the body.
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Heard {
+    /// The value of a header.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let headers = self.head.lines().filter_map(|line| line.split_once(": "));
+        headers.into_iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
 }
 
 /// What the liar answers, and what it does then.
-pub(super) struct Reply {
+pub(crate) struct Reply {
     text: String,
     then: Then,
 }
@@ -44,18 +54,18 @@ impl From<String> for Reply {
 }
 
 /// The beginning of an answer, after which nothing more comes.
-pub(super) fn stall(text: String) -> Reply {
+pub(crate) fn stall(text: String) -> Reply {
     Reply { text, then: Then::Stall }
 }
 
 /// A server that answers what its script says. The script is given every request so far; the last is the one to answer.
-pub(super) struct Liar {
-    pub(super) host: String,
-    pub(super) heard: Arc<Mutex<Vec<Heard>>>,
+pub(crate) struct Liar {
+    pub(crate) host: String,
+    pub(crate) heard: Arc<Mutex<Vec<Heard>>>,
 }
 
 impl Liar {
-    pub(super) async fn start<R: Into<Reply>>(script: impl Fn(&[Heard]) -> R + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start<R: Into<Reply>>(script: impl Fn(&[Heard]) -> R + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let host = listener.local_addr().expect("it is bound").to_string();
         let heard = Arc::new(Mutex::new(Vec::new()));
@@ -71,25 +81,36 @@ impl Liar {
         Self { host, heard }
     }
 
-    pub(super) fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         self.heard().into_iter().map(|heard| heard.line).collect()
     }
 
-    pub(super) fn heard(&self) -> Vec<Heard> {
+    pub(crate) fn heard(&self) -> Vec<Heard> {
         self.heard.lock().expect("no holder panics").clone()
     }
 
-    pub(super) fn registry(&self) -> Registry {
+    pub(crate) fn registry(&self) -> Registry {
         self.registry_with(None, &Say::new(std::io::sink()))
     }
 
-    pub(super) fn registry_of_alice(&self) -> Registry {
+    pub(crate) fn registry_of_alice(&self) -> Registry {
         let credentials = Credentials { username: "alice".to_owned(), password: Secret::new("secret") };
         self.registry_with(Some(credentials), &Say::new(std::io::sink()))
     }
 
-    pub(super) fn registry_with(&self, credentials: Option<Credentials>, say: &Say) -> Registry {
-        let repository: Repository = format!("{}/acme/app", self.host).parse().expect("it is a repository");
+    pub(crate) fn registry_with(&self, credentials: Option<Credentials>, say: &Say) -> Registry {
+        self.registry_of("acme/app", credentials, ApiSource::default(), say)
+    }
+
+    /// A repository of it, of which this is told.
+    pub(crate) fn registry_of(
+        &self,
+        name: &str,
+        credentials: Option<Credentials>,
+        api: ApiSource,
+        say: &Say,
+    ) -> Registry {
+        let repository: Repository = format!("{}/{name}", self.host).parse().expect("it is a repository");
         let source = RegistrySource {
             repository: RepositorySetting::Whole(repository.clone()),
             tag_prefix: String::new(),
@@ -98,6 +119,7 @@ impl Liar {
             ca_certs: Vec::new(),
             client_certs: Vec::new(),
             mirror: None,
+            api,
             platform: None,
             variant: None,
             download_timeout: RegistrySource::DOWNLOAD_TIMEOUT,
@@ -116,7 +138,7 @@ impl Liar {
     }
 
     /// The report of an error, with the port taken out.
-    pub(super) fn report(&self, error: RegistryError) -> String {
+    pub(crate) fn report(&self, error: RegistryError) -> String {
         Report(&Error::from(error)).to_string().replace(&self.host, "HOST")
     }
 }
@@ -144,7 +166,8 @@ async fn serve(stream: &mut TcpStream, hears: &Mutex<Vec<Heard>>, script: &impl 
     let Reply { text, then } = {
         let mut heard = hears.lock().expect("no holder panics");
         let body = String::from_utf8_lossy(&body).into_owned();
-        heard.push(Heard { line, authorization, range, body });
+        let head = head.clone();
+        heard.push(Heard { line, authorization, range, head, body });
         script(&heard)
     };
     let _ = stream.write_all(text.as_bytes()).await;
@@ -155,23 +178,23 @@ async fn serve(stream: &mut TcpStream, hears: &Mutex<Vec<Heard>>, script: &impl 
 }
 
 /// An answer whose connection breaks after this part of its body.
-pub(super) fn broken(status: u16, headers: &[&str], length: usize, part: &str) -> String {
+pub(crate) fn broken(status: u16, headers: &[&str], length: usize, part: &str) -> String {
     let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
     format!("HTTP/1.1 {status} X\r\n{headers}content-length: {length}\r\n\r\n{part}")
 }
 
 /// An answer after which the connection is closed.
-pub(super) fn reply(status: u16, headers: &[&str], body: &str) -> String {
+pub(crate) fn reply(status: u16, headers: &[&str], body: &str) -> String {
     let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
     format!("HTTP/1.1 {status} X\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
 }
 
 /// What was said.
 #[derive(Clone, Default)]
-pub(super) struct Page(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Page(Arc<Mutex<Vec<u8>>>);
 
 impl Page {
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.lock().expect("no holder panics")).into_owned()
     }
 }

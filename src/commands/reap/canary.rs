@@ -5,16 +5,21 @@
 //!
 //! Fact: docs/facts.md, `delete-tag`, `delete-probe`, `tombstone`.
 
+use std::error::Error;
+
 use super::ReapError;
 use super::outside::RegistrySide;
 use super::remove::Run;
 use crate::clients::registry::Deleted;
 use crate::decide::reap::artifact::{self, Artifact};
 use crate::names::{Digest, Tag};
+use crate::request::Product;
 
 /// How one tag is removed without touching its siblings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
+    /// The API of its own that this product has for it.
+    OwnApi(Product),
     /// The registry's own DELETE by tag.
     ByTag,
     /// A tombstone is put on the tag, and the tombstone is deleted.
@@ -23,11 +28,13 @@ pub enum Method {
 
 impl Method {
     /// What the probes have shown.
-    pub fn proven(self) -> &'static str {
-        match self {
-            Self::ByTag => "tags are removed by name: a probe showed that this leaves their siblings alone",
-            Self::Tombstone => "tags are removed by tombstones: a probe showed that this leaves their siblings alone",
-        }
+    pub fn proven(self) -> String {
+        let way = match self {
+            Self::OwnApi(product) => format!("by the API of {}", product.name()),
+            Self::ByTag => "by name".to_owned(),
+            Self::Tombstone => "by tombstones".to_owned(),
+        };
+        format!("tags are removed {way}: a probe showed that this leaves their siblings alone")
     }
 }
 
@@ -38,20 +45,22 @@ impl Method {
 /// Deletes are disabled (then nothing was written), no method leaves the sibling alone, or a request failed.
 pub async fn prove<R: RegistrySide>(run: &Run<'_, R>) -> Result<Method, ReapError> {
     let Run { registry, repository, writer, tag_prefix, id, say } = run;
+    let product = registry.product().await?;
     // No manifest has this digest, so nothing can be lost: 404 says that deletes are allowed, 405 that they are not.
-    match registry.delete(&Digest::from_bytes([0; 32])).await? {
-        Deleted::NotAllowed => return Err(ReapError::DeletesDisabled { repository: (*repository).clone() }),
-        Deleted::Gone | Deleted::WasNotThere => {}
+    let deletes = registry.delete(&Digest::from_bytes([0; 32])).await? != Deleted::NotAllowed;
+    if !deletes && product.is_none() {
+        return Err(ReapError::DeletesDisabled { repository: (*repository).clone(), api: None });
     }
     let name = |letter| format!("{}_reaper-canary-{}-{letter}", tag_prefix, id.as_str()).parse();
     let canary = Canary {
         run,
         tags: (name('a').map_err(ReapError::Prefix)?, name('b').map_err(ReapError::Prefix)?),
+        by_api: artifact::canary(writer, id, 3),
         by_tag: artifact::canary(writer, id, 1),
         by_tombstone: artifact::canary(writer, id, 2),
     };
-    let method = canary.find().await;
-    let cleaned = canary.clean().await;
+    let method = canary.find(product, deletes).await;
+    let cleaned = canary.clean(product, &method).await;
     match (method, cleaned) {
         (Ok(method), Ok(())) => Ok(method),
         (Ok(_), Err(error)) => Err(error),
@@ -67,12 +76,29 @@ pub async fn prove<R: RegistrySide>(run: &Run<'_, R>) -> Result<Method, ReapErro
 struct Canary<'a, R> {
     run: &'a Run<'a, R>,
     tags: (Tag, Tag),
+    by_api: Artifact,
     by_tag: Artifact,
     by_tombstone: Artifact,
 }
 
 impl<R: RegistrySide> Canary<'_, R> {
-    async fn find(&self) -> Result<Method, ReapError> {
+    async fn find(&self, product: Option<Product>, deletes: bool) -> Result<Method, ReapError> {
+        let mut api = None;
+        if let Some(product) = product {
+            match self.try_api().await {
+                Ok(None) => return Ok(Method::OwnApi(product)),
+                Ok(Some(harm)) => self.not_by_api(product, harm),
+                // What else there is may do, and a probe shows that too.
+                Err(error) if is_refusal(&error) => {
+                    self.not_by_api(product, &with_causes(&error));
+                    api = Some(Box::new(error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if !deletes {
+            return Err(ReapError::DeletesDisabled { repository: self.run.repository.clone(), api });
+        }
         self.put(&self.by_tag).await?;
         match self.run.registry.delete_tag(&self.tags.0).await? {
             Deleted::NotAllowed => {}
@@ -89,8 +115,21 @@ impl<R: RegistrySide> Canary<'_, R> {
         self.run.registry.delete(&tombstone.manifest.digest).await?;
         match self.harm(&self.by_tombstone).await? {
             None => Ok(Method::Tombstone),
-            Some(harm) => Err(ReapError::NoMethod { repository: self.run.repository.clone(), harm }),
+            Some(harm) => Err(ReapError::NoMethod { repository: self.run.repository.clone(), harm, api }),
         }
+    }
+
+    /// Tries the API of the product; what is not as it should be afterwards.
+    async fn try_api(&self) -> Result<Option<&'static str>, ReapError> {
+        self.put(&self.by_api).await?;
+        match self.run.registry.untag(&self.tags.0, &self.by_api.manifest.digest).await? {
+            Deleted::NotAllowed => Ok(Some("it does not allow that")),
+            Deleted::Gone | Deleted::WasNotThere => self.harm(&self.by_api).await,
+        }
+    }
+
+    fn not_by_api(&self, product: Product, why: &str) {
+        self.run.say.line(format_args!("the API of {} is not used here: {why}", product.name()));
     }
 
     fn tombstone(&self) -> Artifact {
@@ -118,21 +157,47 @@ impl<R: RegistrySide> Canary<'_, R> {
 
     /// Removes whatever of the probes is there, by tag and by digest: their digests are ours alone. What one registry
     /// refuses another one needs, so only what is left in the end is an error.
-    async fn clean(&self) -> Result<(), ReapError> {
+    async fn clean(&self, product: Option<Product>, method: &Result<Method, ReapError>) -> Result<(), ReapError> {
         let tags = [&self.tags.0, &self.tags.1];
         for tag in tags {
+            // By the API first: where a deleted manifest leaves its tags, what is done first counts.
+            if product.is_some()
+                && let Some(digest) = self.run.registry.resolve(tag).await?
+            {
+                let _ = self.run.registry.untag(tag, &digest).await;
+            }
             if self.run.registry.resolve(tag).await?.is_some() {
                 let _ = self.run.registry.delete_tag(tag).await;
             }
         }
-        for artifact in [&self.by_tag, &self.by_tombstone, &self.tombstone()] {
+        if product.is_some() && !matches!(method, Ok(Method::ByTag | Method::Tombstone)) {
+            // What a deleted manifest does to tags is not known here.
+            self.assert_gone(&tags).await?;
+        }
+        let by_api = product.map(|_| &self.by_api);
+        for artifact in by_api.into_iter().chain([&self.by_tag, &self.by_tombstone, &self.tombstone()]) {
             let _ = self.run.registry.delete(&artifact.manifest.digest).await;
         }
+        self.assert_gone(&tags).await
+    }
+
+    async fn assert_gone(&self, tags: &[&Tag]) -> Result<(), ReapError> {
         for tag in tags {
             if self.run.registry.resolve(tag).await?.is_some() {
-                return Err(ReapError::ProbeLeft { repository: self.run.repository.clone(), tag: tag.clone() });
+                return Err(ReapError::ProbeLeft { repository: self.run.repository.clone(), tag: (*tag).clone() });
             }
         }
         Ok(())
     }
+}
+
+/// Whether a request was refused, so that it is refused the next time too.
+fn is_refusal(error: &ReapError) -> bool {
+    matches!(error, ReapError::Registry(error) if !error.is_passing())
+}
+
+/// An error and its causes in one line.
+fn with_causes(error: &ReapError) -> String {
+    let causes = std::iter::successors(Some(error as &dyn Error), |error| (*error).source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

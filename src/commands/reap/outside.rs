@@ -11,6 +11,7 @@ use crate::clients::registry::{Deleted, Descriptor, Manifest};
 use crate::decide::reap::artifact::Artifact;
 use crate::decide::reap::{GitFacts, Labels, Question};
 use crate::names::{Digest, Tag};
+use crate::request::Product;
 
 /// How many requests that only read are under way at once.
 pub const READS: usize = 32;
@@ -72,6 +73,12 @@ pub trait RegistrySide {
 
     /// Deletes a manifest with all its tags. Never called with the digest of an image.
     async fn delete(&self, digest: &Digest) -> Result<Deleted, ReapError>;
+
+    /// The product, when it has an API of its own that removes single tags.
+    async fn product(&self) -> Result<Option<Product>, ReapError>;
+
+    /// Removes a tag, which points to this digest, by the API of the product.
+    async fn untag(&self, tag: &Tag, digest: &Digest) -> Result<Deleted, ReapError>;
 
     /// Deletes by tag.
     async fn delete_tag(&self, tag: &Tag) -> Result<Deleted, ReapError>;

@@ -10,6 +10,7 @@ use crate::clients::registry::{At, Content, Deleted, Descriptor, ImageConfig, Ma
 use crate::decide::reap::Labels;
 use crate::decide::reap::artifact::Artifact;
 use crate::names::{Digest, Tag};
+use crate::request::Product;
 
 impl RegistrySide for Registry {
     async fn tags(&self) -> Result<Vec<String>, ReapError> {
@@ -88,6 +89,14 @@ impl RegistrySide for Registry {
 
     async fn delete(&self, digest: &Digest) -> Result<Deleted, ReapError> {
         Ok(self.delete(digest).await?)
+    }
+
+    async fn product(&self) -> Result<Option<Product>, ReapError> {
+        Ok(self.product().await?)
+    }
+
+    async fn untag(&self, tag: &Tag, digest: &Digest) -> Result<Deleted, ReapError> {
+        Ok(self.untag(tag, digest).await?)
     }
 
     async fn delete_tag(&self, tag: &Tag) -> Result<Deleted, ReapError> {

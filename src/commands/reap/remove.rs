@@ -124,8 +124,13 @@ impl<'a, R: RegistrySide> Removal<'a, R> {
             return Ok(());
         }
         self.touched.extend(chunk.values().filter_map(|target| target.image));
+        let run = self.run;
         let result = match method {
-            Method::ByTag => self.remove_by_tag(chunk).await,
+            Method::OwnApi(_) => {
+                self.remove_each(chunk, async |tag, target: &Target| run.registry.untag(tag, &target.digest).await)
+                    .await
+            }
+            Method::ByTag => self.remove_each(chunk, async |tag, _| run.registry.delete_tag(tag).await).await,
             Method::Tombstone => self.remove_by_tombstone(chunk).await,
         };
         let gone: Vec<&Tag> = match result {
@@ -143,10 +148,15 @@ impl<'a, R: RegistrySide> Removal<'a, R> {
         result
     }
 
-    async fn remove_by_tag(&mut self, chunk: &BTreeMap<Tag, Target>) -> Result<(), ReapError> {
-        let registry = self.run.registry;
+    /// Removes tag by tag.
+    async fn remove_each(
+        &self,
+        chunk: &BTreeMap<Tag, Target>,
+        remove: impl AsyncFn(&Tag, &Target) -> Result<Deleted, ReapError>,
+    ) -> Result<(), ReapError> {
+        let remove = &remove;
         let answers: Vec<(&Tag, Deleted)> =
-            at_once(WRITES, chunk.keys(), async |tag| Ok((tag, registry.delete_tag(tag).await?))).await?;
+            at_once(WRITES, chunk, async |(tag, target)| Ok((tag, remove(tag, target).await?))).await?;
         match answers.into_iter().find(|(_, deleted)| *deleted == Deleted::NotAllowed) {
             Some((tag, _)) => Err(self.not_removed(vec![tag.clone()])),
             None => Ok(()),

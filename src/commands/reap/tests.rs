@@ -2,6 +2,7 @@
 
 mod grace;
 mod model;
+mod products;
 
 use std::collections::BTreeSet;
 use std::pin::pin;
@@ -156,9 +157,14 @@ fn verifying(deletes: Deletes) -> usize {
 
 #[test]
 fn dead_tags_go_and_their_siblings_stay_on_registries_of_every_kind() {
-    for deletes in
-        [Deletes::ByDigest, Deletes::ByTag, Deletes::TagMeansManifest, Deletes::TagIsNotFound, Deletes::TagIsIgnored]
-    {
+    for deletes in [
+        Deletes::ByDigest,
+        Deletes::ByTag,
+        Deletes::TagMeansManifest,
+        Deletes::TagIsNotFound,
+        Deletes::TagIsIgnored,
+        Deletes::OwnApi,
+    ] {
         assert!(requests(deletes) > 0, "{deletes:?}");
     }
 }
@@ -176,7 +182,7 @@ fn a_registry_that_cannot_remove_a_single_tag_is_left_as_it_was() {
             Deletes::TagsStay,
             15,
             "error: cannot remove single tags from registry.example/acme/app-ci: tried on a probe, the tag was still there afterwards\n\
-             hint: this registry's own API may be needed; no tag was touched",
+             hint: its own API may be needed: say what it is in `source.registry.api.product`; no tag was touched",
         ),
     ];
     for (deletes, writes, message) in table {
@@ -221,7 +227,7 @@ fn a_second_run_removes_nothing() {
 
 #[test]
 fn a_run_that_is_killed_at_any_request_is_finished_by_the_next_one() {
-    for deletes in [Deletes::ByDigest, Deletes::ByTag, Deletes::TagMeansManifest] {
+    for deletes in [Deletes::ByDigest, Deletes::ByTag, Deletes::TagMeansManifest, Deletes::OwnApi] {
         for number in 1..=requests(deletes) {
             let model = Model::new(story(), deletes, Trouble::Kill(number));
             assert_eq!(run(&model, Mode::Apply), None, "{deletes:?} {number}");
@@ -235,7 +241,7 @@ fn a_run_that_is_killed_at_any_request_is_finished_by_the_next_one() {
 
 #[test]
 fn a_run_in_which_any_request_fails_loses_nothing_and_is_finished_by_the_next_one() {
-    for deletes in [Deletes::ByDigest, Deletes::ByTag] {
+    for deletes in [Deletes::ByDigest, Deletes::ByTag, Deletes::OwnApi] {
         for number in 1..=requests(deletes) {
             for trouble in [Trouble::FailBefore(number), Trouble::FailAfter(number)] {
                 let model = Model::new(story(), deletes, trouble);
@@ -323,7 +329,7 @@ fn with_event_at_every_request(deletes: Deletes, event: impl Fn() -> Event, chec
 
 #[test]
 fn a_put_that_reuses_a_dying_image_at_any_moment_keeps_its_tag() {
-    for deletes in [Deletes::ByDigest, Deletes::ByTag] {
+    for deletes in [Deletes::ByDigest, Deletes::ByTag, Deletes::OwnApi] {
         let put = || -> Event {
             Box::new(|world| {
                 world.branches.insert(branch("new"), commit(9));
@@ -342,7 +348,7 @@ fn a_put_that_reuses_a_dying_image_at_any_moment_keeps_its_tag() {
 
 #[test]
 fn a_dead_branch_that_is_pushed_again_at_any_moment_has_a_tag_in_the_end() {
-    for deletes in [Deletes::ByDigest, Deletes::ByTag] {
+    for deletes in [Deletes::ByDigest, Deletes::ByTag, Deletes::OwnApi] {
         let push = || -> Event {
             Box::new(|world| {
                 world.branches.insert(branch("gone"), commit(9));
@@ -409,7 +415,7 @@ fn a_tag_that_goes_with_its_branch_meanwhile_is_not_put_back() {
 
 #[test]
 fn many_tags_go_in_chunks_and_git_is_looked_at_before_each() {
-    for deletes in [Deletes::ByDigest, Deletes::ByTag] {
+    for deletes in [Deletes::ByDigest, Deletes::ByTag, Deletes::OwnApi] {
         let mut world = story();
         for number in 0..250 {
             world.put(&latest(&format!("gone{number}")), &manifest(3));

@@ -11,6 +11,7 @@ use crate::commands::reap::outside::{Outside, RegistrySide};
 use crate::decide::reap::artifact::{self, Artifact, JournalNote, Kind};
 use crate::decide::reap::{GitFacts, History, Labels, Lines, Question};
 use crate::names::{Branch, CommitId, Digest, Tag};
+use crate::request::Product;
 
 /// What a registry makes of DELETE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub enum Deletes {
     TagIsIgnored,
     /// By digest leaves the tags, which then dangle.
     TagsStay,
+    /// Harbor: the API of the product alone takes a tag away, and only from the digest that is named.
+    OwnApi,
     /// `storage.delete.enabled: false`.
     Disabled,
 }
@@ -78,7 +81,7 @@ impl World {
     fn delete(&mut self, digest: &Digest, deletes: Deletes) -> Deleted {
         let Some(manifest) = self.manifests.remove(digest) else { return Deleted::WasNotThere };
         assert_ne!(artifact::kind(&manifest), Kind::Other, "an image was deleted by its digest");
-        if deletes != Deletes::TagsStay {
+        if !matches!(deletes, Deletes::TagsStay | Deletes::OwnApi) {
             self.tags.retain(|_, other| other != digest);
         }
         Deleted::Gone
@@ -224,10 +227,28 @@ impl RegistrySide for Model {
         .await
     }
 
+    async fn product(&self) -> Result<Option<Product>, ReapError> {
+        match self.deletes {
+            Deletes::OwnApi => self.request(|_| Some(Product::Harbor)).await,
+            _ => Ok(None),
+        }
+    }
+
+    async fn untag(&self, tag: &Tag, digest: &Digest) -> Result<Deleted, ReapError> {
+        self.write(|world| {
+            if world.tags.get(tag) != Some(digest) {
+                return Deleted::WasNotThere;
+            }
+            world.tags.remove(tag);
+            Deleted::Gone
+        })
+        .await
+    }
+
     async fn delete_tag(&self, tag: &Tag) -> Result<Deleted, ReapError> {
         let deletes = self.deletes;
         self.write(|world| match deletes {
-            Deletes::ByDigest | Deletes::TagsStay | Deletes::Disabled => Deleted::NotAllowed,
+            Deletes::ByDigest | Deletes::TagsStay | Deletes::OwnApi | Deletes::Disabled => Deleted::NotAllowed,
             Deletes::TagIsNotFound => Deleted::WasNotThere,
             Deletes::TagIsIgnored => Deleted::Gone,
             Deletes::ByTag => world.tags.remove(tag).map_or(Deleted::WasNotThere, |_| Deleted::Gone),

@@ -1,0 +1,62 @@
+//! Harbor.
+//!
+//! Fact: the API's description, <https://github.com/goharbor/harbor/blob/v2.11.0/api/v2.0/swagger.yaml>, "deleteTag":
+//! 200, 401, 403, 404, 500; a `/` in the name of a repository is to be encoded twice. An immutable tag is refused with 412
+//! (src/controller/tag/controller.go, `Delete`).
+
+use reqwest::Method;
+use reqwest::header::HeaderMap;
+
+use super::{Client, Row};
+use crate::clients::registry::auth::challenges;
+use crate::clients::registry::{Deleted, RegistryError};
+use crate::names::{Digest, Tag};
+use crate::request::Product;
+
+pub(super) const ROW: Row = Row {
+    product: Product::Harbor,
+    recognised_by: "the service `harbor-registry` that it names to whom has no token",
+    call: "`DELETE /api/v2.0/projects/P/repositories/R/artifacts/<digest>/tags/<tag>`",
+    digest_too: true,
+    needs: "the registry's user, with the right to delete tags (a robot account: *Tag: Delete*)",
+    limits: "a tag that a rule makes immutable is refused (412)",
+};
+
+/// Whether an answer to `GET /v2/` without credentials is Harbor's.
+pub(super) fn is(headers: &HeaderMap) -> bool {
+    challenges(headers).iter().any(|challenge| challenge.parameter("service") == Some("harbor-registry"))
+}
+
+pub(in crate::clients::registry) struct Harbor {
+    client: Client,
+}
+
+impl Harbor {
+    pub(super) fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// Removes a tag, if it is on this digest.
+    pub(super) async fn untag(&self, tag: &Tag, digest: &Digest) -> Result<Deleted, RegistryError> {
+        let name = self.client.repository.name();
+        // An image right below the host is in no project; Harbor says so.
+        let (project, repository) = name.split_once('/').unwrap_or(("", name));
+        // Encoded once here and once more as a segment of the path.
+        let repository = repository.replace('/', "%2F");
+        let (digest, tag_text) = (digest.to_string(), tag.as_str());
+        let url = self.client.url(&[
+            "api",
+            "v2.0",
+            "projects",
+            project,
+            "repositories",
+            &repository,
+            "artifacts",
+            &digest,
+            "tags",
+            tag_text,
+        ]);
+        let what = format!("remove tag {} by Harbor's API", self.client.named(tag));
+        self.client.delete(&self.client.ask(&what, Method::DELETE, url, self.client.basic())?).await
+    }
+}

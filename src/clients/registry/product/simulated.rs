@@ -1,0 +1,314 @@
+//! For tests: a registry of each product, in memory. It answers OCI's API as far as the reaper asks, and the product's own as
+//! its documentation says.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+
+use crate::clients::registry::Registry;
+use crate::clients::registry::liar::{Heard, Liar, reply};
+use crate::names::{Digest, Secret};
+use crate::request::{ApiSource, Credentials, Product, ProductSetting};
+use crate::say::Say;
+
+/// The name of the repository that it has.
+pub(crate) const NAME: &str = "acme/app/ci";
+
+/// What it holds, and how it answers.
+pub(crate) struct State {
+    pub(crate) product: Product,
+    pub(crate) tags: BTreeMap<String, String>,
+    manifests: BTreeMap<String, (String, String)>,
+    blobs: BTreeMap<String, String>,
+    /// What Nexus finds: a tag that was pushed is not found at first.
+    indexed: BTreeMap<String, u32>,
+    /// Answers that come in the place of the next ones of the API.
+    pub(crate) odd: Vec<String>,
+    host: String,
+}
+
+/// A registry of one product.
+pub(crate) struct Simulated {
+    pub(crate) liar: Liar,
+    pub(crate) state: Arc<Mutex<State>>,
+}
+
+impl Simulated {
+    pub(crate) async fn start(product: Product) -> Self {
+        let state = State {
+            product,
+            tags: BTreeMap::new(),
+            manifests: BTreeMap::new(),
+            blobs: BTreeMap::new(),
+            indexed: BTreeMap::new(),
+            odd: Vec::new(),
+            host: String::new(),
+        };
+        let state = Arc::new(Mutex::new(state));
+        let inside = Arc::clone(&state);
+        let liar = Liar::start(move |heard| {
+            let request = heard.last().expect("a request is to be answered");
+            inside.lock().expect("no holder panics").answer(request)
+        })
+        .await;
+        state.lock().expect("no holder panics").host.clone_from(&liar.host);
+        Self { liar, state }
+    }
+
+    /// Its repository, asked by alice.
+    pub(crate) fn registry(&self, say: &Say) -> Registry {
+        self.registry_told(ApiSource::default(), say)
+    }
+
+    /// The same, where something is said of its API.
+    pub(crate) fn registry_told(&self, mut api: ApiSource, say: &Say) -> Registry {
+        let product = self.state.lock().expect("no holder panics").product;
+        if api.product == ProductSetting::Recognised && !is_recognised(product) {
+            api.product = ProductSetting::Is(product);
+            api.url = Some(format!("http://{}/", self.liar.host).parse().expect("it is a URL"));
+        }
+        let credentials = Credentials { username: "alice".to_owned(), password: Secret::new("secret") };
+        self.liar.registry_of(NAME, Some(credentials), api, say)
+    }
+
+    /// Puts an image with these labels at each of the tags.
+    pub(crate) fn push(&self, labels: &Value, tags: &[&str]) -> Digest {
+        let config = json!({"config": {"Labels": labels}}).to_string();
+        let digest = Digest::of(config.as_bytes());
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": {
+                "mediaType": "application/vnd.oci.image.config.v1+json",
+                "digest": digest.to_string(),
+                "size": config.len(),
+            },
+            "layers": [],
+        })
+        .to_string();
+        let mut state = self.state.lock().expect("no holder panics");
+        state.blobs.insert(digest.to_string(), config);
+        for tag in tags {
+            state.put(tag, "application/vnd.oci.image.manifest.v1+json", &manifest);
+        }
+        Digest::of(manifest.as_bytes())
+    }
+
+    /// The tags that there are.
+    pub(crate) fn tags(&self) -> Vec<String> {
+        self.state.lock().expect("no holder panics").tags.keys().cloned().collect()
+    }
+
+    /// The next answers of the API.
+    pub(crate) fn answers(&self, odd: impl IntoIterator<Item = String>) {
+        self.state.lock().expect("no holder panics").odd.extend(odd);
+    }
+}
+
+/// Whether a product is told by its answers, and not by its host.
+fn is_recognised(product: Product) -> bool {
+    match product {
+        Product::Harbor | Product::GitLab | Product::Nexus => true,
+    }
+}
+
+fn unknown() -> String {
+    reply(404, &["content-type: application/json"], r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"unknown"}]}"#)
+}
+
+fn unsupported(status: u16) -> String {
+    reply(status, &[], r#"{"errors":[{"code":"UNSUPPORTED","message":"The operation is unsupported."}]}"#)
+}
+
+impl State {
+    fn put(&mut self, tag: &str, media_type: &str, manifest: &str) {
+        let digest = Digest::of(manifest.as_bytes()).to_string();
+        self.manifests.insert(digest.clone(), (media_type.to_owned(), manifest.to_owned()));
+        if !tag.contains(':') {
+            self.tags.insert(tag.to_owned(), digest);
+            self.indexed.insert(tag.to_owned(), 1);
+        }
+    }
+
+    fn answer(&mut self, request: &Heard) -> String {
+        let (method, target) = request.line.split_once(' ').expect("a line has a target");
+        let path = target.split('?').next().expect("there is a first part").to_owned();
+        let repository = format!("/v2/{NAME}/");
+        match path.strip_prefix(&repository) {
+            _ if path == "/v2/" => self.version(),
+            Some(rest) => self.plain(method, rest, target, request),
+            None if !self.odd.is_empty() => self.odd.remove(0),
+            None => self.api(method, target, request),
+        }
+    }
+
+    /// What `GET /v2/` says to whom has no credentials.
+    fn version(&self) -> String {
+        let challenge = match self.product {
+            Product::Harbor => {
+                format!(r#"Bearer realm="http://{}/service/token",service="harbor-registry""#, self.host)
+            }
+            Product::GitLab => format!(r#"Bearer realm="http://{}/jwt/auth",service="container_registry""#, self.host),
+            Product::Nexus => r#"BASIC realm="Sonatype Nexus Repository Manager""#.to_owned(),
+        };
+        reply(401, &[&format!("www-authenticate: {challenge}")], "")
+    }
+
+    /// OCI's API.
+    fn plain(&mut self, method: &str, rest: &str, target: &str, request: &Heard) -> String {
+        match (method, rest.split_once('/').unwrap_or((rest, ""))) {
+            ("GET", ("tags", "list")) => {
+                let tags: Vec<&String> = self.tags.keys().collect();
+                reply(200, &[], &json!({"name": NAME, "tags": tags}).to_string())
+            }
+            ("GET" | "HEAD", ("manifests", at)) => {
+                let digest = self.tags.get(at).map_or(at, String::as_str).to_owned();
+                let Some((media_type, manifest)) = self.manifests.get(&digest) else { return unknown() };
+                let headers = [format!("content-type: {media_type}"), format!("docker-content-digest: {digest}")];
+                let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
+                let whole = reply(200, &headers, manifest);
+                let head = whole.split_once("\r\n\r\n").map(|(head, _)| format!("{head}\r\n\r\n"));
+                if method == "HEAD" { head.expect("an answer has a head") } else { whole }
+            }
+            ("PUT", ("manifests", at)) => {
+                let media_type = request.header("content-type").unwrap_or_default().to_owned();
+                self.put(at, &media_type, &request.body);
+                reply(201, &[], "")
+            }
+            ("DELETE", ("manifests", at)) => self.delete_plain(at),
+            ("HEAD" | "GET", ("blobs", digest)) => match self.blobs.get(digest) {
+                Some(blob) if method == "GET" => reply(200, &[], blob),
+                Some(_) => reply(200, &[], ""),
+                None => reply(404, &[], ""),
+            },
+            ("POST", ("blobs", _)) => reply(202, &[&format!("location: /v2/{NAME}/blobs/uploads/1")], ""),
+            ("PUT", ("blobs", _)) => {
+                let digest = target.split_once("digest=").expect("a PUT says the digest").1.replace("%3A", ":");
+                self.blobs.insert(digest, request.body.clone());
+                reply(201, &[], "")
+            }
+            _ => reply(404, &[], ""),
+        }
+    }
+
+    /// What the product makes of OCI's DELETE: facts/registry-deletion, the table.
+    fn delete_plain(&mut self, at: &str) -> String {
+        let by_tag = !at.contains(':');
+        match self.product {
+            Product::Harbor if by_tag => unsupported(400),
+            // One that is older than 16.4, or does not allow it.
+            Product::GitLab => unsupported(405),
+            Product::Nexus if by_tag => unknown(),
+            Product::Harbor | Product::Nexus => {
+                if self.manifests.remove(at).is_none() {
+                    return unknown();
+                }
+                // Nexus leaves the tags, which then point to nothing.
+                if self.product != Product::Nexus {
+                    self.tags.retain(|_, digest| digest != at);
+                }
+                reply(202, &[], "")
+            }
+        }
+    }
+
+    /// The API of the product.
+    fn api(&mut self, method: &str, target: &str, request: &Heard) -> String {
+        match self.product {
+            Product::Harbor => self.harbor(method, target, request),
+            Product::GitLab => self.gitlab(method, target, request),
+            Product::Nexus => self.nexus(method, target, request),
+        }
+    }
+
+    fn untag(&mut self, tag: &str, good: u16) -> String {
+        match self.tags.remove(tag) {
+            Some(_) => reply(good, &[], ""),
+            None => reply(404, &["content-type: application/json"], r#"{"message":"404 Tag Not Found"}"#),
+        }
+    }
+
+    fn harbor(&mut self, method: &str, target: &str, request: &Heard) -> String {
+        if request.authorization.as_deref() != Some(BASIC) {
+            return reply(401, &[], r#"{"errors":[{"code":"UNAUTHORIZED","message":"unauthorized"}]}"#);
+        }
+        let artifacts = "/api/v2.0/projects/acme/repositories/app%252Fci/artifacts/";
+        let Some((digest, tag)) = target.strip_prefix(artifacts).and_then(|rest| rest.split_once("/tags/")) else {
+            return reply(404, &[], "no such route");
+        };
+        assert_eq!(method, "DELETE");
+        if self.tags.get(tag).is_none_or(|there| there != digest) {
+            return reply(404, &[], r#"{"errors":[{"code":"NOT_FOUND","message":"tag not found on the artifact"}]}"#);
+        }
+        self.untag(tag, 200)
+    }
+
+    fn gitlab(&mut self, method: &str, target: &str, request: &Heard) -> String {
+        if request.header("private-token") != Some("secret") {
+            return reply(401, &[], r#"{"message":"401 Unauthorized"}"#);
+        }
+        // The project is acme/app, and its 101st repository is ours.
+        let repositories = "/api/v4/projects/acme%2Fapp/registry/repositories";
+        let Some(rest) = target.strip_prefix(repositories) else {
+            return reply(404, &["content-type: application/json"], r#"{"message":"404 Project Not Found"}"#);
+        };
+        match (method, rest) {
+            ("GET", "?per_page=100&page=1") => {
+                let others: Vec<Value> =
+                    (1..=100).map(|id| json!({"id": id, "path": format!("acme/app/other{id}")})).collect();
+                reply(200, &["x-next-page: 2"], &json!(others).to_string())
+            }
+            ("GET", "?per_page=100&page=2") => {
+                reply(200, &["x-next-page: "], &json!([{"id": 4711, "path": NAME}]).to_string())
+            }
+            ("DELETE", rest) => match rest.strip_prefix("/4711/tags/") {
+                Some(tag) => self.untag(tag, 200),
+                None => reply(404, &[], r#"{"message":"404 Not found"}"#),
+            },
+            _ => reply(404, &[], ""),
+        }
+    }
+
+    fn nexus(&mut self, method: &str, target: &str, request: &Heard) -> String {
+        if request.authorization.as_deref() != Some(BASIC) {
+            return reply(401, &[], "");
+        }
+        if let Some(id) = target.strip_prefix("/service/rest/v1/components/") {
+            assert_eq!(method, "DELETE");
+            return match id.strip_prefix("id-of-") {
+                Some(tag) => self.untag(tag, 204),
+                None => reply(422, &[], "Malformed ID"),
+            };
+        }
+        let Some(query) = target.strip_prefix("/service/rest/v1/search?") else { return reply(404, &[], "") };
+        let query: BTreeMap<String, String> =
+            url::form_urlencoded::parse(query.as_bytes()).into_owned().collect::<BTreeMap<_, _>>();
+        let page = |items: Value, token: Option<&str>| {
+            reply(200, &[], &json!({"items": items, "continuationToken": token}).to_string())
+        };
+        let (tag, name) = (&query["version"], &query["name"]);
+        if query.contains_key("continuationToken") {
+            let there = name == NAME && self.tags.contains_key(tag);
+            let late = self.indexed.get_mut(tag).filter(|late| **late > 0);
+            return match late {
+                Some(late) => {
+                    *late -= 1;
+                    page(json!([]), None)
+                }
+                None if there => page(json!([component(name, tag)]), None),
+                None => page(json!([]), None),
+            };
+        }
+        // The first page has what is only like it.
+        page(json!([component(name, &format!("{tag}-debug"))]), Some("next"))
+    }
+}
+
+fn component(name: &str, tag: &str) -> Value {
+    json!({"id": format!("id-of-{tag}"), "repository": "docker-hosted", "format": "docker", "group": null, "name": name,
+           "version": tag, "assets": []})
+}
+
+/// alice's user and password.
+const BASIC: &str = "Basic YWxpY2U6c2VjcmV0";

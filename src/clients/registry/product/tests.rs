@@ -1,0 +1,265 @@
+//! The API of each product, by a server that answers as its documentation says, and by one that does not.
+
+use super::simulated::{NAME, Simulated};
+use super::*;
+use crate::clients::registry::liar::{Liar, Page, reply};
+use crate::names::Secret;
+use crate::request::{ApiSource, Credentials};
+use crate::say::Say;
+
+fn quiet() -> Say {
+    Say::new(std::io::sink())
+}
+
+fn tag(text: &str) -> Tag {
+    text.parse().expect("it is a tag")
+}
+
+fn alice() -> Option<Credentials> {
+    Some(Credentials { username: "alice".to_owned(), password: Secret::new("secret") })
+}
+
+/// One that is recognised by what it answers to `GET /v2/`.
+const TOLD: [(Product, &str, &str); 3] = [
+    (
+        Product::Harbor,
+        "www-authenticate",
+        r#"Bearer realm="https://h.example/service/token",service="harbor-registry""#,
+    ),
+    (Product::GitLab, "www-authenticate", r#"Bearer realm="https://g.example/jwt/auth",service="container_registry""#),
+    (Product::Nexus, "server", "Nexus/3.68.1-02 (OSS)"),
+];
+
+#[test]
+fn a_product_is_recognised_by_what_it_says_to_whom_has_no_credentials() {
+    let headers = |name: &'static str, value: &str| {
+        [(HeaderName::from_static(name), HeaderValue::from_str(value).expect("it is a header"))].into_iter().collect()
+    };
+    for (product, name, value) in TOLD {
+        assert_eq!(recognise(&headers(name, value)), Some(product));
+    }
+    let nexus = r#"BASIC realm="Sonatype Nexus Repository Manager""#;
+    assert_eq!(recognise(&headers("www-authenticate", nexus)), Some(Product::Nexus));
+    for other in [
+        r#"Bearer realm="https://auth.example/token",service="registry.example""#,
+        r#"Basic realm="Registry Realm""#,
+        // Somebody else's registry that has taken the name.
+        r#"Bearer realm="https://auth.example/token",service="container_registry""#,
+    ] {
+        assert_eq!(recognise(&headers("www-authenticate", other)), None, "{other}");
+    }
+}
+
+#[test]
+fn the_table_in_the_docs_has_a_row_for_each_product() {
+    let page = include_str!("../../../../docs/registries.md");
+    assert_eq!(ROWS.iter().map(|row| row.product).collect::<Vec<_>>(), Product::ALL);
+    for Row { product, recognised_by, call, digest_too, needs, limits } in ROWS {
+        let digest = if *digest_too { "yes" } else { "no" };
+        let line = format!("| {} | {recognised_by} | {call} | {digest} | {needs} | {limits} |\n", product.name());
+        assert!(page.contains(&line), "{line}");
+    }
+}
+
+#[test]
+fn gitlab_is_where_its_registry_is_sent_for_tokens() {
+    for (realm, place) in [
+        ("https://gitlab.example/jwt/auth", "https://gitlab.example/"),
+        ("https://example.com/gitlab/jwt/auth?x=y", "https://example.com/gitlab"),
+    ] {
+        let value = format!(r#"Bearer realm="{realm}",service="container_registry""#);
+        let headers = [(reqwest::header::WWW_AUTHENTICATE, value.parse().expect("it is a header"))];
+        assert_eq!(gitlab::place(&headers.into_iter().collect()).expect("it is told").as_str(), place);
+    }
+}
+
+#[tokio::test]
+async fn one_tag_goes_and_its_sibling_stays_and_a_tag_that_is_gone_is_told_so() {
+    for product in Product::ALL {
+        let simulated = Simulated::start(product).await;
+        let digest = simulated.push(&serde_json::json!({}), &["gone", "stays"]);
+        let registry = simulated.registry(&quiet());
+        assert_eq!(registry.product().await.expect("it answers"), Some(product));
+        assert_eq!(registry.untag(&tag("gone"), &digest).await.expect("it answers"), Deleted::Gone, "{product:?}");
+        assert_eq!(simulated.tags(), ["stays"], "{product:?}");
+        let again = registry.untag(&tag("gone"), &digest).await;
+        assert_eq!(again.expect("it answers"), Deleted::WasNotThere, "{product:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_tag_that_moved_stays_where_the_call_names_the_digest() {
+    for product in ROWS.iter().filter(|row| row.digest_too).map(|row| row.product) {
+        let simulated = Simulated::start(product).await;
+        let before = simulated.push(&serde_json::json!({"n": "1"}), &["moved"]);
+        simulated.push(&serde_json::json!({"n": "2"}), &["moved"]);
+        let gone = simulated.registry(&quiet()).untag(&tag("moved"), &before).await.expect("it answers");
+        assert_eq!(gone, Deleted::WasNotThere, "{product:?}");
+        assert_eq!(simulated.tags(), ["moved"], "{product:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_429_is_waited_for_and_the_call_sent_again_while_the_tag_is_where_it_was() {
+    for product in Product::ALL {
+        let simulated = Simulated::start(product).await;
+        let digest = simulated.push(&serde_json::json!({}), &["gone", "stays"]);
+        simulated.answers([reply(429, &["retry-after: 0"], "")]);
+        let page = Page::default();
+        let registry = simulated.registry(&Say::new(page.clone()));
+        assert_eq!(registry.untag(&tag("gone"), &digest).await.expect("it answers"), Deleted::Gone, "{product:?}");
+        assert!(page.text().contains("429"), "{product:?}: {}", page.text());
+        assert_eq!(simulated.tags(), ["stays"], "{product:?}");
+    }
+}
+
+/// What a call ends with when the API answers this; the name of the host is taken out.
+async fn refusal(product: Product, answer: String) -> String {
+    let simulated = Simulated::start(product).await;
+    let digest = simulated.push(&serde_json::json!({}), &["gone"]);
+    simulated.answers([answer]);
+    let result = simulated.registry(&quiet()).untag(&tag("gone"), &digest).await;
+    match result {
+        Ok(deleted) => format!("{deleted:?}"),
+        Err(error) => simulated.liar.report(error),
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_says_what_was_wanted_what_was_answered_and_what_to_do() {
+    let gone = format!("HOST/{NAME}:gone");
+    let digest = {
+        let simulated = Simulated::start(Product::Harbor).await;
+        simulated.push(&serde_json::json!({}), &["gone"])
+    };
+    let harbor =
+        format!("DELETE http://HOST/api/v2.0/projects/acme/repositories/app%252Fci/artifacts/{digest}/tags/gone");
+    // GitLab looks for `acme/app/ci` as a project first.
+    let gitlab = "GET http://HOST/api/v4/projects/acme%2Fapp%2Fci/registry/repositories";
+    let nexus = "GET http://HOST/service/rest/v1/search";
+    let rows = [
+        (
+            Product::Harbor,
+            reply(401, &[], r#"{"errors":[{"code":"UNAUTHORIZED","message":"unauthorized"}]}"#),
+            format!(
+                "error: cannot remove tag {gone} by Harbor's API\n\
+                 cause: the registry answered 401 UNAUTHORIZED: unauthorized ({harbor})\n\
+                 hint: check `source.registry.username` and `source.registry.password`"
+            ),
+        ),
+        (
+            Product::Harbor,
+            reply(403, &[], r#"{"errors":[{"code":"FORBIDDEN","message":"forbidden"}]}"#),
+            format!(
+                "error: cannot remove tag {gone} by Harbor's API\n\
+                 cause: the registry answered 403 FORBIDDEN: forbidden ({harbor})\n\
+                 hint: give the account in `source.registry.username` delete access to HOST/{NAME}"
+            ),
+        ),
+        (
+            Product::Harbor,
+            reply(412, &[], r#"{"errors":[{"code":"PRECONDITION","message":"tag is immutable"}]}"#),
+            format!(
+                "error: cannot remove tag {gone} by Harbor's API\n\
+                 cause: the registry answered 412 PRECONDITION: tag is immutable ({harbor})"
+            ),
+        ),
+        (
+            Product::GitLab,
+            reply(401, &[], r#"{"message":"401 Unauthorized"}"#),
+            format!(
+                "error: cannot remove tag {gone} by GitLab's API\n\
+                 cause: the registry answered 401 Unauthorized: 401 Unauthorized ({gitlab})\n\
+                 hint: check `source.registry.username` and `source.registry.password`"
+            ),
+        ),
+        (
+            Product::GitLab,
+            reply(200, &[], r#"{"id":1}"#),
+            format!(
+                "error: cannot remove tag {gone} by GitLab's API: the answer of {} \
+                 is not what its documentation says (line 1, column 0)",
+                gitlab.trim_start_matches("GET ")
+            ),
+        ),
+        (
+            Product::Nexus,
+            reply(403, &[], ""),
+            format!(
+                "error: cannot remove tag {gone} by Nexus's API\n\
+                 cause: the registry answered 403 Forbidden ({nexus})\n\
+                 hint: give the account in `source.registry.username` read access to HOST/{NAME}"
+            ),
+        ),
+        (
+            Product::Nexus,
+            reply(
+                200,
+                &[],
+                &serde_json::json!({"items": [
+                    {"id": "1", "repository": "hosted", "name": NAME, "version": "gone"},
+                    {"id": "2", "repository": "copies", "name": NAME, "version": "gone"},
+                ], "continuationToken": null})
+                .to_string(),
+            ),
+            format!(
+                "error: cannot remove tag {gone} by Nexus's API: several repositories of Nexus have it: hosted, copies\n\
+                 hint: say which one is meant in `source.registry.api.repository`"
+            ),
+        ),
+        (Product::Nexus, reply(405, &[], ""), String::new()),
+    ];
+    for (product, answer, expected) in rows {
+        let told = refusal(product, answer.clone()).await;
+        match expected.is_empty() {
+            false => assert_eq!(told, expected, "{answer}"),
+            true => assert!(told.contains("405"), "{told}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_project_that_gitlab_does_not_show_is_an_error_that_names_the_token() {
+    let simulated = Simulated::start(Product::GitLab).await;
+    let digest = simulated.push(&serde_json::json!({}), &["gone"]);
+    simulated.answers([404, 404].map(|status| reply(status, &[], r#"{"message":"404 Project Not Found"}"#)));
+    let error = simulated.registry(&quiet()).untag(&tag("gone"), &digest).await.expect_err("there is no project");
+    assert_eq!(
+        simulated.liar.report(error),
+        format!(
+            "error: cannot remove tag HOST/{NAME}:gone by GitLab's API: GitLab shows no project that has the repository {NAME}\n\
+             hint: give a token with the scope `api` that sees the project, in `source.registry.api.token`"
+        )
+    );
+}
+
+#[tokio::test]
+async fn credentials_go_to_no_address_that_an_api_redirects_to() {
+    let other = Liar::start(|_| reply(200, &[], "[]")).await;
+    let location = format!("location: http://{}/elsewhere", other.host);
+    let liar = Liar::start(move |heard| match heard.len() {
+        1 => {
+            let realm = format!("http://{}/jwt/auth", heard[0].header("host").expect("a request has a host"));
+            let told = format!(r#"www-authenticate: Bearer realm="{realm}",service="container_registry""#);
+            reply(401, &[&told], "")
+        }
+        _ => reply(302, &[&location], ""),
+    })
+    .await;
+    let registry = liar.registry_of(NAME, alice(), ApiSource::default(), &quiet());
+    registry.untag(&tag("gone"), &Digest::of(b"")).await.expect_err("it leads elsewhere");
+    assert_eq!(other.lines(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_registry_that_is_none_of_them_and_one_that_is_told_to_be_plain_has_no_api() {
+    let plain = Liar::start(|_| reply(200, &[], "{}")).await;
+    assert_eq!(plain.registry().product().await.expect("it answers"), None);
+    assert_eq!(plain.lines(), ["GET /v2/"]);
+
+    let simulated = Simulated::start(Product::Harbor).await;
+    let told = ApiSource { product: ProductSetting::Plain, ..ApiSource::default() };
+    let registry = simulated.registry_told(told, &quiet());
+    assert_eq!(registry.product().await.expect("it answers"), None);
+    assert_eq!(simulated.liar.lines(), Vec::<String>::new());
+}

@@ -19,7 +19,8 @@ use crate::decide::prune::{self as decide, Rules, TooMany, is_meant};
 use crate::decide::reap::MaxDelete;
 use crate::error::Error;
 use crate::names::{BadName, RegistryHost, Repository};
-use crate::request::{ApiSource, RegistrySource, RegistryTransport, RepositorySetting};
+use crate::request::product::ApiUrl;
+use crate::request::{ApiSource, ProductSetting, RegistrySource, RegistryTransport, RepositorySetting};
 use crate::say::Say;
 
 /// What stands in the place of a git repository in what prune writes to a registry. No git repository has this name.
@@ -62,6 +63,25 @@ pub struct PruneArgs {
     /// repository that has 20 or more]
     #[arg(long, value_name = "N")]
     max_delete: Option<usize>,
+
+    /// Afterwards run the tasks of Nexus that free what the tags have left, and wait for them
+    ///
+    /// These are all of the type "Docker - Delete unused manifests and images", then all of "Admin - Compact blob store";
+    /// without one of each, nothing is done. Not run when the removal failed.
+    #[arg(long, requires = "apply")]
+    nexus_tasks: bool,
+
+    /// Which product the registry is, when it is not recognised: harbor, gitlab, nexus; none: only OCI's API is used
+    #[arg(long, value_name = "PRODUCT")]
+    product: Option<ProductSetting>,
+
+    /// Where the product's own API is, when it is not at --host, such as https://nexus.example.com
+    #[arg(long, value_name = "URL")]
+    api_url: Option<ApiUrl>,
+
+    /// Which repository of Nexus is meant, when several have the same image
+    #[arg(long, value_name = "NAME")]
+    nexus_repository: Option<String>,
 
     /// Write the plan as JSON
     #[arg(long)]
@@ -153,6 +173,11 @@ pub async fn prune(
 ) -> Result<(), Error> {
     let source = args.registry(input, edge, say).await?;
     let repositories = args.repositories(&source, say).await?;
+    // What is missing is told before anything is removed.
+    let tasks = match repositories.values().next().filter(|_| args.nexus_tasks) {
+        Some(registry) => Some(registry.nexus_tasks().await?),
+        None => None,
+    };
     let rules = Rules {
         keep_last: args.keep_last,
         protected: args.protect.clone(),
@@ -177,6 +202,9 @@ pub async fn prune(
     for (name, judgements) in &plan.repositories {
         remove::apply(&repositories[name], judgements, &reap::random_run_id()?, say).await?;
     }
+    if let Some(tasks) = tasks {
+        tasks.run(say).await?;
+    }
     Ok(())
 }
 
@@ -198,7 +226,12 @@ impl PruneArgs {
             variant: None,
             mirror: None,
             download_timeout: RegistrySource::DOWNLOAD_TIMEOUT,
-            api: ApiSource::default(),
+            api: ApiSource {
+                product: self.product.unwrap_or_default(),
+                url: self.api_url.clone().map(|url| url.0),
+                repository: self.nexus_repository.clone(),
+                token: None,
+            },
         })
     }
 

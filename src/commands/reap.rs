@@ -209,6 +209,8 @@ pub async fn reap(
     let source = args.source.read(input, edge, say).await?;
     let rules = rules(&source, args.grace(&source.reap), args.max_delete(&source.reap))?;
     let servers = Servers::open(&source, &edge.programs, say).await?;
+    // What is missing is told before anything is removed.
+    let tasks = if args.nexus_tasks { Some(servers.registry().nexus_tasks().await?) } else { None };
     let request = Request {
         repository: servers.repository(),
         rules: &rules,
@@ -217,7 +219,11 @@ pub async fn reap(
         format: args.format(),
         html: args.html.as_deref(),
     };
-    Ok(plan_and_apply(&servers, &request, output, say).await?)
+    plan_and_apply(&servers, &request, output, say).await?;
+    if let Some(tasks) = tasks {
+        tasks.run(say).await?;
+    }
+    Ok(())
 }
 
 /// What the reaper would do with every tag now, and the servers that it asked: for a command that only shows it.

@@ -20,6 +20,7 @@ use url::Url;
 use self::gitlab::GitLab;
 use self::harbor::Harbor;
 use self::nexus::Nexus;
+pub use self::nexus::NexusTasks;
 use super::http::{Access, Ask, Http, Whole};
 use super::{ANSWER_LIMIT, Deleted, PAGE_LIMIT, Registry, RegistryError, answer};
 use crate::names::{Digest, Repository, Tag};
@@ -40,6 +41,13 @@ pub struct Row {
     pub needs: &'static str,
     /// What is to be known of its limits.
     pub limits: &'static str,
+}
+
+impl Row {
+    /// The row of a product.
+    pub fn of(product: Product) -> &'static Self {
+        ROWS.iter().find(|row| row.product == product).expect("each product has its row: a test looks")
+    }
 }
 
 /// The rows, in the order in which they are told.

@@ -34,6 +34,13 @@ pub struct ReapArgs {
     #[arg(long, value_name = "N")]
     pub max_delete: Option<usize>,
 
+    /// Afterwards run the tasks of Nexus that free what the tags have left, and wait for them
+    ///
+    /// These are all of the type "Docker - Delete unused manifests and images", then all of "Admin - Compact blob store";
+    /// without one of each, nothing is done. Not run when the removal failed.
+    #[arg(long, requires = "apply")]
+    pub nexus_tasks: bool,
+
     /// Write the plan as JSON
     #[arg(long)]
     pub json: bool,

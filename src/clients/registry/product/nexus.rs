@@ -6,6 +6,8 @@
 //! Fact: <https://help.sonatype.com/en/search-api.html>, `GET /service/rest/v1/search` with `continuationToken`;
 //! <https://help.sonatype.com/en/components-api.html>, "Delete Component": 204, 403, 404, 422.
 
+mod tasks;
+
 use reqwest::Method;
 use reqwest::header::{HeaderMap, SERVER};
 use serde::Deserialize;
@@ -15,6 +17,8 @@ use crate::clients::registry::auth::challenges;
 use crate::clients::registry::{Deleted, RegistryError};
 use crate::names::Tag;
 use crate::request::{ApiSource, Product};
+
+pub use tasks::NexusTasks;
 
 pub(super) const ROW: Row = Row {
     product: Product::Nexus,

@@ -23,9 +23,23 @@ pub(crate) struct State {
     blobs: BTreeMap<String, String>,
     /// What Nexus finds: a tag that was pushed is not found at first.
     indexed: BTreeMap<String, u32>,
+    /// The tasks of Nexus: type, name, how often it is still to be seen running, when it ran last, and with what result.
+    pub(crate) tasks: Vec<SimulatedTask>,
     /// Answers that come in the place of the next ones of the API.
     pub(crate) odd: Vec<String>,
     host: String,
+}
+
+/// A task of Nexus.
+pub(crate) struct SimulatedTask {
+    pub(crate) kind: &'static str,
+    pub(crate) name: &'static str,
+    /// What its next run ends with.
+    pub(crate) result: &'static str,
+    /// How often it is still seen running.
+    pub(crate) running: u32,
+    /// How often it ran.
+    pub(crate) ran: u32,
 }
 
 /// A registry of one product.
@@ -42,6 +56,7 @@ impl Simulated {
             manifests: BTreeMap::new(),
             blobs: BTreeMap::new(),
             indexed: BTreeMap::new(),
+            tasks: Vec::new(),
             odd: Vec::new(),
             host: String::new(),
         };
@@ -281,6 +296,9 @@ impl State {
                 None => reply(422, &[], "Malformed ID"),
             };
         }
+        if let Some(rest) = target.strip_prefix("/service/rest/v1/tasks") {
+            return self.nexus_task(method, rest);
+        }
         let Some(query) = target.strip_prefix("/service/rest/v1/search?") else { return reply(404, &[], "") };
         let query: BTreeMap<String, String> =
             url::form_urlencoded::parse(query.as_bytes()).into_owned().collect::<BTreeMap<_, _>>();
@@ -302,6 +320,46 @@ impl State {
         }
         // The first page has what is only like it.
         page(json!([component(name, &format!("{tag}-debug"))]), Some("next"))
+    }
+}
+
+impl State {
+    fn nexus_task(&mut self, method: &str, rest: &str) -> String {
+        if let Some(kind) = rest.strip_prefix("?type=") {
+            let tasks = self.tasks.iter().filter(|task| task.kind == kind);
+            let items: Vec<Value> = tasks.map(SimulatedTask::shown).collect();
+            return reply(200, &[], &json!({"items": items, "continuationToken": null}).to_string());
+        }
+        let (name, run) = rest[1..].split_once('/').map_or((&rest[1..], false), |(name, _)| (name, true));
+        let Some(task) = self.tasks.iter_mut().find(|task| format!("id-{}", task.kind) == name) else {
+            return reply(404, &[], "");
+        };
+        match (method, run) {
+            ("POST", true) if task.result == "DISABLED" => reply(405, &[], ""),
+            ("POST", true) => {
+                (task.running, task.ran) = (2, task.ran + 1);
+                reply(204, &[], "")
+            }
+            ("GET", false) => {
+                let shown = task.shown();
+                task.running = task.running.saturating_sub(1);
+                reply(200, &[], &shown.to_string())
+            }
+            _ => reply(404, &[], ""),
+        }
+    }
+}
+
+impl SimulatedTask {
+    fn shown(&self) -> Value {
+        // While it runs, what is told of the last run is that of the one before.
+        let told = if self.running > 0 { self.ran.saturating_sub(1) } else { self.ran };
+        json!({
+            "id": format!("id-{}", self.kind), "name": self.name, "type": self.kind, "message": null, "nextRun": null,
+            "currentState": if self.running > 0 { "RUNNING" } else { "WAITING" },
+            "lastRunResult": (told > 0).then_some(self.result),
+            "lastRun": (told > 0).then(|| format!("2026-11-21T10:0{told}:00.000+00:00")),
+        })
     }
 }
 

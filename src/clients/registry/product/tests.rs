@@ -1,6 +1,6 @@
 //! The API of each product, by a server that answers as its documentation says, and by one that does not.
 
-use super::simulated::{NAME, Simulated};
+use super::simulated::{NAME, Simulated, SimulatedTask};
 use super::*;
 use crate::clients::registry::liar::{Liar, Page, reply};
 use crate::names::Secret;
@@ -262,4 +262,94 @@ async fn a_registry_that_is_none_of_them_and_one_that_is_told_to_be_plain_has_no
     let registry = simulated.registry_told(told, &quiet());
     assert_eq!(registry.product().await.expect("it answers"), None);
     assert_eq!(simulated.liar.lines(), Vec::<String>::new());
+}
+
+const UNUSED: &str = "repository.docker.gc";
+const COMPACT: &str = "blobstore.compact";
+
+/// A task of Nexus: its type, its name, and what it ends with.
+type Told = (&'static str, &'static str, &'static str);
+
+/// A Nexus with these tasks.
+async fn nexus_with(tasks: &[Told]) -> Simulated {
+    let simulated = Simulated::start(Product::Nexus).await;
+    let tasks = tasks.iter().map(|&(kind, name, result)| SimulatedTask { kind, name, result, running: 0, ran: 0 });
+    simulated.state.lock().expect("no holder panics").tasks.extend(tasks);
+    simulated
+}
+
+#[tokio::test]
+async fn the_tasks_of_nexus_run_one_after_the_other_and_are_waited_for() {
+    // The order is that of the types; and the second one is at work already, which does not count.
+    let simulated = nexus_with(&[(COMPACT, "compact default", "OK"), (UNUSED, "unused images", "OK")]).await;
+    simulated.state.lock().expect("no holder panics").tasks[0].running = 3;
+    let page = Page::default();
+    let say = Say::new(page.clone());
+    let registry = simulated.registry(&say);
+    registry.nexus_tasks().await.expect("there are both").run(&say).await.expect("both end well");
+    assert_eq!(
+        page.text(),
+        "Nexus: the task \"unused images\" is started\n\
+         Nexus: the task \"unused images\" is done\n\
+         Nexus: the task \"compact default\" is started\n\
+         Nexus: the task \"compact default\" is done\n"
+    );
+    let lines = simulated.liar.lines();
+    let place = |line: &str| lines.iter().position(|one| one == line).expect("it was asked");
+    let looks = lines.iter().filter(|line| **line == format!("GET /service/rest/v1/tasks/id-{UNUSED}"));
+    assert_eq!(looks.count(), 4, "once before, twice while it runs, once afterwards");
+    let last_look = lines.iter().rposition(|line| *line == format!("GET /service/rest/v1/tasks/id-{UNUSED}"));
+    assert!(last_look.expect("it was looked at") < place(&format!("POST /service/rest/v1/tasks/id-{COMPACT}/run")));
+}
+
+#[tokio::test]
+async fn a_task_of_nexus_that_is_missing_or_fails_is_an_error_that_names_it() {
+    let rows: [(&[Told], &str); 4] = [
+        (
+            &[(COMPACT, "compact", "OK")],
+            "error: cannot run the tasks of the Nexus HOST: it shows no task of the type \
+             \"Docker - Delete unused manifests and images\" (repository.docker.gc)\n\
+             hint: create one in Nexus under Settings, System, Tasks (the frequency Manual will do), and give the account \
+             the privilege nx-tasks-all",
+        ),
+        (
+            &[(UNUSED, "unused", "OK")],
+            "error: cannot run the tasks of the Nexus HOST: it shows no task of the type \
+             \"Admin - Compact blob store\" (blobstore.compact)\n\
+             hint: create one in Nexus under Settings, System, Tasks (the frequency Manual will do), and give the account \
+             the privilege nx-tasks-all",
+        ),
+        (
+            &[(UNUSED, "unused", "FAILED"), (COMPACT, "compact", "OK")],
+            "error: cannot run the tasks of the Nexus HOST: the task \"unused\" ended with FAILED\n\
+             hint: the log of the task in Nexus says why; the tags are removed",
+        ),
+        (
+            &[(UNUSED, "unused", "DISABLED"), (COMPACT, "compact", "OK")],
+            "error: cannot run the tasks of the Nexus HOST: the task \"unused\" is disabled\n\
+             hint: enable it in Nexus",
+        ),
+    ];
+    for (tasks, message) in rows {
+        let simulated = nexus_with(tasks).await;
+        let registry = simulated.registry(&quiet());
+        let result = match registry.nexus_tasks().await {
+            Ok(tasks) => tasks.run(&quiet()).await,
+            Err(error) => Err(error),
+        };
+        assert_eq!(simulated.liar.report(result.expect_err("it cannot be done")), message);
+        let ran: u32 = simulated.state.lock().expect("no holder panics").tasks[1..].iter().map(|task| task.ran).sum();
+        assert_eq!(ran, 0, "what comes after is not run: {message}");
+    }
+}
+
+#[tokio::test]
+async fn the_tasks_of_nexus_are_not_looked_for_where_there_is_none() {
+    let simulated = Simulated::start(Product::Harbor).await;
+    let error = simulated.registry(&quiet()).nexus_tasks().await.err().expect("it is a Harbor");
+    assert_eq!(
+        simulated.liar.report(error),
+        "error: cannot run the tasks of the Nexus HOST: it is not recognised as one\n\
+         hint: say that it is one, and where its API is, in `source.registry.api`"
+    );
 }

@@ -11,7 +11,7 @@ use super::{details, image};
 use crate::clients::engine::embedded::SCRATCH;
 use crate::clients::engine::{EmbeddedSettings, Engine};
 use crate::clients::git::Git;
-use crate::clients::registry::{Registry, RegistryError};
+use crate::clients::registry::{Registry, RegistryError, Row};
 use crate::concourse::Edge;
 use crate::decide::doctor::{Suspicion, suspicions};
 use crate::decide::tags::latest_tag;
@@ -164,6 +164,10 @@ async fn look_at_registry(
             return Ok(());
         }
     }
+    let row = registry.product().await.ok().flatten().map(Row::of);
+    if let Some(row) = row {
+        look_at_product(row, findings);
+    }
     let mut look = |what: &str, answer: Result<bool, RegistryError>, without: &str| {
         findings.push(match answer {
             Ok(true) => Finding::new(Verdict::Ok, what, "yes"),
@@ -172,13 +176,16 @@ async fn look_at_registry(
             Err(error) => Finding::new(Verdict::No, what, Report(&error.into())),
         });
     };
+    let (by_digest, by_tag) = match row {
+        Some(_) => ("no: reap uses the API of the product", "no: reap uses the API of the product"),
+        None => (
+            "no: `git-image reap` cannot remove anything here",
+            "no: reap removes a tag by way of a manifest of its own",
+        ),
+    };
     let unused: Tag = "_git-image-doctor-looks-here".parse().expect("it is a tag");
-    look("delete by digest", registry.deletes_digests().await, "no: `git-image reap` cannot remove anything here");
-    look(
-        "delete by tag",
-        registry.deletes_tags(&unused).await,
-        "no: reap removes a tag by way of a manifest of its own",
-    );
+    look("delete by digest", registry.deletes_digests().await, by_digest);
+    look("delete by tag", registry.deletes_tags(&unused).await, by_tag);
     look("referrers", registry.lists_referrers().await, "no: signatures are found by their tags alone");
     let tag = branch.map(|branch| latest_tag(&source.registry.tag_prefix, branch));
     let image = match &tag {
@@ -195,6 +202,16 @@ async fn look_at_registry(
     Ok(())
 }
 
+/// Which product it is, and how a tag goes there.
+fn look_at_product(row: &Row, findings: &mut Vec<Finding>) {
+    let name = row.product.name();
+    findings.push(Finding::new(
+        Verdict::Ok,
+        "product",
+        format!("{name}, by {}; reap removes a tag by its own API: {}", row.recognised_by, row.call),
+    ));
+}
+
 async fn look_at_engine(source: &Source, repository: &Repository, edge: &Edge, say: &Say) -> Finding {
     let inside = EmbeddedSettings { scratch: Path::new(SCRATCH), environment: &edge.programs, source };
     match Engine::connect(&inside, &repository.to_string(), say).await {
@@ -204,5 +221,23 @@ async fn look_at_engine(source: &Source, repository: &Repository, edge: &Edge, s
             finding
         }
         Err(error) => Finding::failed("engine", &error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::Product;
+
+    #[test]
+    fn a_product_is_told_with_the_way_that_its_tags_go() {
+        let mut findings = Vec::new();
+        look_at_product(Row::of(Product::Harbor), &mut findings);
+        assert_eq!(
+            findings.iter().map(Finding::line).collect::<String>(),
+            "ok    product                  Harbor, by the service `harbor-registry` that it names to whom has no token; \
+             reap removes a tag by its own API: \
+             `DELETE /api/v2.0/projects/P/repositories/R/artifacts/<digest>/tags/<tag>`\n"
+        );
     }
 }

@@ -29,7 +29,7 @@ pub use options::{
     BuildOptions, Compression, ContextSource, Entitlement, FileTimes, Network, RegistryCache, SecretSource, SshKey,
     Steps, Timestamps,
 };
-pub use product::{ApiSource, Product, ProductSetting};
+pub use product::{ApiSource, AwsKey, Product, ProductSetting};
 pub use shape::ShapeError;
 
 /// Why the JSON on stdin is not a request that we can serve.

@@ -50,7 +50,7 @@ use crate::say::Say;
 pub use answer::Answer;
 pub use error::RegistryError;
 pub use model::{At, Choice, Content, Descriptor, Image, ImageConfig, Manifest, Platform, RootfsDigests, RunConfig};
-pub use product::{NexusTasks, ROWS, Row};
+pub use product::{NexusTasks, ROWS, Row, Way};
 
 pub use upload::{Open, Sent, Upload};
 
@@ -519,7 +519,10 @@ impl Registry {
 
     /// Deletes a manifest by its digest, and with it every tag that points to it. Never repeated blindly.
     pub async fn delete(&self, digest: &Digest) -> Result<Deleted, RegistryError> {
-        self.delete_at(At::Digest(digest), &["UNSUPPORTED"]).await
+        match self.delete_by_api(digest).await? {
+            Some(deleted) => Ok(deleted),
+            None => self.delete_at(At::Digest(digest), &["UNSUPPORTED"]).await,
+        }
     }
 
     /// Deletes by tag. What that does differs between registries: prove it on tags that nobody needs.

@@ -208,7 +208,7 @@ fn look_at_product(row: &Row, findings: &mut Vec<Finding>) {
     findings.push(Finding::new(
         Verdict::Ok,
         "product",
-        format!("{name}, by {}; reap removes a tag by its own API: {}", row.recognised_by, row.call),
+        format!("{name}, by {}; reap removes a tag by its API: {}", row.recognised_by, row.call),
     ));
 }
 
@@ -236,7 +236,7 @@ mod tests {
         assert_eq!(
             findings.iter().map(Finding::line).collect::<String>(),
             "ok    product                  Harbor, by the service `harbor-registry` that it names to whom has no token; \
-             reap removes a tag by its own API: \
+             reap removes a tag by its API: \
              `DELETE /api/v2.0/projects/P/repositories/R/artifacts/<digest>/tags/<tag>`\n"
         );
     }

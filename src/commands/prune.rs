@@ -71,7 +71,8 @@ pub struct PruneArgs {
     #[arg(long, requires = "apply")]
     nexus_tasks: bool,
 
-    /// Which product the registry is, when it is not recognised: harbor, gitlab, nexus; none: only OCI's API is used
+    /// Which product the registry is, when it is not recognised: harbor, gitlab, nexus, docker-hub,
+    /// ghcr, ecr, acr, gar; none: only OCI's API is used
     #[arg(long, value_name = "PRODUCT")]
     product: Option<ProductSetting>,
 
@@ -231,6 +232,7 @@ impl PruneArgs {
                 url: self.api_url.clone().map(|url| url.0),
                 repository: self.nexus_repository.clone(),
                 token: None,
+                aws_key: None,
             },
         })
     }

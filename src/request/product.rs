@@ -17,11 +17,22 @@ pub enum Product {
     GitLab,
     /// Sonatype Nexus Repository 3.
     Nexus,
+    /// Docker Hub.
+    DockerHub,
+    /// GitHub's container registry, ghcr.io.
+    GitHub,
+    /// Amazon Elastic Container Registry.
+    Ecr,
+    /// Azure Container Registry.
+    Acr,
+    /// Google Artifact Registry.
+    Gar,
 }
 
 impl Product {
     /// All of them, in the order in which they are told.
-    pub const ALL: [Self; 3] = [Self::Harbor, Self::GitLab, Self::Nexus];
+    pub const ALL: [Self; 8] =
+        [Self::Harbor, Self::GitLab, Self::Nexus, Self::DockerHub, Self::GitHub, Self::Ecr, Self::Acr, Self::Gar];
 
     /// What it is called.
     pub fn name(self) -> &'static str {
@@ -29,6 +40,11 @@ impl Product {
             Self::Harbor => "Harbor",
             Self::GitLab => "GitLab",
             Self::Nexus => "Nexus",
+            Self::DockerHub => "Docker Hub",
+            Self::GitHub => "GitHub",
+            Self::Ecr => "Amazon ECR",
+            Self::Acr => "Azure Container Registry",
+            Self::Gar => "Google Artifact Registry",
         }
     }
 
@@ -38,6 +54,11 @@ impl Product {
             Self::Harbor => "harbor",
             Self::GitLab => "gitlab",
             Self::Nexus => "nexus",
+            Self::DockerHub => "docker-hub",
+            Self::GitHub => "ghcr",
+            Self::Ecr => "ecr",
+            Self::Acr => "acr",
+            Self::Gar => "gar",
         }
     }
 }
@@ -80,6 +101,27 @@ pub struct ApiSource {
     pub repository: Option<String>,
     /// Who asks, where that is another one than asks the registry.
     pub token: Option<Secret>,
+    /// The access key of AWS, for ECR.
+    pub aws_key: Option<AwsKey>,
+}
+
+impl ApiSource {
+    /// Every secret in it.
+    pub fn secrets(&self) -> impl Iterator<Item = &Secret> {
+        let key = self.aws_key.iter().flat_map(|key| [Some(&key.secret), key.session_token.as_ref()]);
+        self.token.iter().chain(key.flatten())
+    }
+}
+
+/// An access key of AWS.
+#[derive(Debug, Clone)]
+pub struct AwsKey {
+    /// Its id.
+    pub id: String,
+    /// The secret that belongs to it.
+    pub secret: Secret,
+    /// What belongs to one that lives for a while only.
+    pub session_token: Option<Secret>,
 }
 
 /// Reads the block.
@@ -89,7 +131,24 @@ pub(super) fn read(block: &Block) -> Result<ApiSource, RequestError> {
         url: block.parsed::<ApiUrl>("url")?.map(|url| url.0),
         repository: block.text("repository").filter(|repository| !repository.is_empty()),
         token: block.secret("token"),
+        aws_key: aws_key(block)?,
     })
+}
+
+fn aws_key(block: &Block) -> Result<Option<AwsKey>, RequestError> {
+    let alone = |given: &str, missing: &str| RequestError::Contradiction {
+        what: format!("`{}` is given without `{}`", block.key(given), block.key(missing)),
+        hint: "an access key of AWS has both".to_owned(),
+    };
+    match (block.text("aws_access_key_id"), block.secret("aws_secret_access_key")) {
+        (Some(id), Some(secret)) => Ok(Some(AwsKey { id, secret, session_token: block.secret("aws_session_token") })),
+        (Some(_), None) => Err(alone("aws_access_key_id", "aws_secret_access_key")),
+        (None, Some(_)) => Err(alone("aws_secret_access_key", "aws_access_key_id")),
+        (None, None) if block.map.contains_key("aws_session_token") => {
+            Err(alone("aws_session_token", "aws_access_key_id"))
+        }
+        (None, None) => Ok(None),
+    }
 }
 
 /// The address of an API.
@@ -121,7 +180,10 @@ mod tests {
     #[test]
     fn a_product_is_one_of_a_list_and_an_address_has_no_user() {
         let refused = |text: &str| text.parse::<ProductSetting>().expect_err("it is none").to_string();
-        assert_eq!(refused("quay"), "product \"quay\" is none of harbor, gitlab, nexus, none");
+        assert_eq!(
+            refused("quay"),
+            "product \"quay\" is none of harbor, gitlab, nexus, docker-hub, ghcr, ecr, acr, gar, none"
+        );
         for product in Product::ALL {
             assert_eq!(product.word().parse(), Ok(ProductSetting::Is(product)));
         }

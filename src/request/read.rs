@@ -104,7 +104,7 @@ impl Source {
             .chain(self.registries.iter().filter_map(|one| one.credentials.as_ref().map(|login| &login.password)))
             .chain(self.git.https_tunnel.iter().filter_map(|proxy| Some(&proxy.credentials.as_ref()?.password)))
             .chain(self.registry.mirror.iter().filter_map(|mirror| Some(&mirror.credentials.as_ref()?.password)))
-            .chain(self.registry.api.token.iter())
+            .chain(self.registry.api.secrets())
             .chain(self.registry.client_certs.iter().map(|certificate| &certificate.key))
             .chain(keys)
             .chain(engine)

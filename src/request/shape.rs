@@ -304,8 +304,15 @@ static CLIENT_CERTS: &[Key] = &[now("cert", Kind::Text), now("key", Kind::Secret
 
 static REGISTRY_MIRROR: &[Key] = &[now("host", Kind::Text), now("username", Kind::Text), now("password", Kind::Secret)];
 
-static API: &[Key] =
-    &[now("product", Kind::Text), now("url", Kind::Text), now("repository", Kind::Text), now("token", Kind::Secret)];
+static API: &[Key] = &[
+    now("product", Kind::Text),
+    now("url", Kind::Text),
+    now("repository", Kind::Text),
+    now("token", Kind::Secret),
+    now("aws_access_key_id", Kind::Text),
+    now("aws_secret_access_key", Kind::Secret),
+    now("aws_session_token", Kind::Secret),
+];
 
 static REGISTRIES: &[Key] = &[
     now("host", Kind::Text),

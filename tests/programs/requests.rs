@@ -375,6 +375,21 @@ fn check_refuses_what_it_cannot_serve_and_says_what_to_write() {
              hint: give one for each registry; `domain` says for which it is\n",
         ),
         (
+            with(&json!({"registry": {"api": {"product": "quay"}}})),
+            "error: `source.registry.api.product` is not usable\n\
+             cause: product \"quay\" is none of harbor, gitlab, nexus, docker-hub, ghcr, ecr, acr, gar, none\n",
+        ),
+        (
+            with(&json!({"registry": {"api": {"url": "https://u:hunter2@nexus.example.com"}}})),
+            "error: `source.registry.api.url` is not usable\n\
+             cause: address \"nexus.example.com\" has a user; give it in `source.registry.username`\n",
+        ),
+        (
+            with(&json!({"registry": {"api": {"aws_secret_access_key": "hunter2"}}})),
+            "error: `source.registry.api.aws_secret_access_key` is given without `source.registry.api.aws_access_key_id`\n\
+             hint: an access key of AWS has both\n",
+        ),
+        (
             with(&json!({"registry": {"registry_mirror": "https://mirror.example.com"}})),
             "error: `source.registry.registry_mirror` must be a block, but it is a text\n\
              hint: write a block: registry_mirror: {host: …, username: …, password: …}\n",

@@ -126,9 +126,9 @@ impl Auth {
         sensitive(&text)
     }
 
-    /// The password of the registry.
-    pub(super) fn password(&self) -> Option<&Secret> {
-        self.credentials.as_ref().map(|credentials| &credentials.password)
+    /// User and password of the registry.
+    pub(super) fn credentials(&self) -> Option<&Credentials> {
+        self.credentials.as_ref()
     }
 
     fn scope(&self, access: Access) -> String {

@@ -2,6 +2,11 @@
 //!
 //! Each product is one file, with how it is recognised, its call, and its row of docs/registries.md.
 
+mod acr;
+mod docker_hub;
+mod ecr;
+mod gar;
+mod github;
 mod gitlab;
 mod harbor;
 mod nexus;
@@ -17,13 +22,18 @@ use reqwest::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 use url::Url;
 
+use self::acr::Acr;
+use self::docker_hub::DockerHub;
+use self::ecr::Ecr;
+use self::gar::Gar;
+use self::github::GitHub;
 use self::gitlab::GitLab;
 use self::harbor::Harbor;
 use self::nexus::Nexus;
 pub use self::nexus::NexusTasks;
 use super::http::{Access, Ask, Http, Whole};
-use super::{ANSWER_LIMIT, Deleted, PAGE_LIMIT, Registry, RegistryError, answer};
-use crate::names::{Digest, Repository, Tag};
+use super::{ANSWER_LIMIT, At, Deleted, PAGE_LIMIT, Registry, RegistryError, answer};
+use crate::names::{Digest, RegistryHost, Repository, Tag};
 use crate::request::{Product, ProductSetting};
 
 /// What a product can do: its row of docs/registries.md.
@@ -35,12 +45,24 @@ pub struct Row {
     pub recognised_by: &'static str,
     /// The call that removes one tag.
     pub call: &'static str,
-    /// Whether the call names the digest too, so that a tag that moved meanwhile stays.
-    pub digest_too: bool,
+    /// What the call does.
+    pub way: Way,
     /// What the account needs.
     pub needs: &'static str,
     /// What is to be known of its limits.
     pub limits: &'static str,
+}
+
+/// What the API of a product does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// It removes one tag and leaves its siblings.
+    Untag {
+        /// The call names the digest too, so that a tag that moved meanwhile stays.
+        digest_too: bool,
+    },
+    /// It deletes a manifest with all its tags, which OCI's API does not there: a tag goes by a tombstone.
+    DeleteManifest,
 }
 
 impl Row {
@@ -51,7 +73,8 @@ impl Row {
 }
 
 /// The rows, in the order in which they are told.
-pub const ROWS: &[Row] = &[harbor::ROW, gitlab::ROW, nexus::ROW];
+pub const ROWS: &[Row] =
+    &[harbor::ROW, gitlab::ROW, nexus::ROW, docker_hub::ROW, github::ROW, ecr::ROW, acr::ROW, gar::ROW];
 
 /// How often a tag that the API does not find, and the registry has, is asked for again.
 const LATE_TRIES: u32 = 6;
@@ -61,6 +84,11 @@ pub(super) enum Api {
     Harbor(Harbor),
     GitLab(GitLab),
     Nexus(Nexus),
+    DockerHub(DockerHub),
+    GitHub(GitHub),
+    Ecr(Ecr),
+    Acr(Acr),
+    Gar(Gar),
 }
 
 impl Api {
@@ -69,6 +97,11 @@ impl Api {
             Self::Harbor(_) => Product::Harbor,
             Self::GitLab(_) => Product::GitLab,
             Self::Nexus(_) => Product::Nexus,
+            Self::DockerHub(_) => Product::DockerHub,
+            Self::GitHub(_) => Product::GitHub,
+            Self::Ecr(_) => Product::Ecr,
+            Self::Acr(_) => Product::Acr,
+            Self::Gar(_) => Product::Gar,
         }
     }
 
@@ -77,12 +110,41 @@ impl Api {
             Self::Harbor(api) => api.untag(tag, digest).await,
             Self::GitLab(api) => api.untag(tag).await,
             Self::Nexus(api) => api.untag(tag).await,
+            Self::DockerHub(api) => api.untag(tag).await,
+            Self::GitHub(_) => Ok(Deleted::NotAllowed),
+            Self::Ecr(api) => api.untag(tag, digest).await,
+            Self::Acr(api) => api.untag(tag).await,
+            Self::Gar(api) => api.untag(tag).await,
+        }
+    }
+}
+
+/// What goes by an API.
+enum Goes<'a> {
+    /// A tag, which points to this digest.
+    Tag(&'a Api, &'a Tag, &'a Digest),
+    /// A manifest with all its tags.
+    Manifest(&'a GitHub, &'a Digest),
+}
+
+impl Goes<'_> {
+    async fn remove(&self) -> Result<Deleted, RegistryError> {
+        match self {
+            Self::Tag(api, tag, digest) => api.untag(tag, digest).await,
+            Self::Manifest(api, digest) => api.delete(digest).await,
+        }
+    }
+
+    async fn is_there(&self, registry: &Registry) -> Result<bool, RegistryError> {
+        match self {
+            Self::Tag(_, tag, digest) => Ok(registry.resolve(tag).await?.is_some_and(|found| found.digest == **digest)),
+            Self::Manifest(_, digest) => Ok(registry.manifest(At::Digest(digest)).await?.is_some()),
         }
     }
 }
 
 impl Registry {
-    /// Which product this is, when it has an API of its own that removes single tags: at most one request, and one only.
+    /// Which product this is, when it has an API of its own that is used: at most one request, and one only.
     ///
     /// # Errors
     ///
@@ -102,29 +164,45 @@ impl Registry {
     pub async fn untag(&self, tag: &Tag, digest: &Digest) -> Result<Deleted, RegistryError> {
         let Some(api) = self.api().await? else { return Ok(Deleted::NotAllowed) };
         let what = format!("remove {}:{tag} by the API of {}", self.repository, api.product().name());
+        self.while_there(&what, &Goes::Tag(api, tag, digest)).await
+    }
+
+    /// Deletes a manifest by the API of the product, where OCI's does not; `None`: there OCI's does.
+    pub(super) async fn delete_by_api(&self, digest: &Digest) -> Result<Option<Deleted>, RegistryError> {
+        let is_told = match self.told.product {
+            ProductSetting::Recognised => of_host(self.repository.registry()) == Some(Product::GitHub),
+            ProductSetting::Plain => false,
+            ProductSetting::Is(product) => product == Product::GitHub,
+        };
+        if !is_told {
+            return Ok(None);
+        }
+        let Some(Api::GitHub(api)) = self.api().await? else { return Ok(None) };
+        let what = format!("delete {}@{digest} by the API of GitHub", self.repository);
+        self.while_there(&what, &Goes::Manifest(api, digest)).await.map(Some)
+    }
+
+    /// Removes something, again after 429 and where the API does not know of it yet, as long as it is there.
+    async fn while_there(&self, what: &str, goes: &Goes<'_>) -> Result<Deleted, RegistryError> {
         let (mut patience, mut pause, mut late) = (self.http.patience(), self.http.first_pause(), 0);
         loop {
-            match api.untag(tag, digest).await {
+            match goes.remove().await {
                 Ok(Deleted::WasNotThere) if late < LATE_TRIES => {
-                    // Some find a tag by an index that is written after the push.
-                    if !self.points_to(tag, digest).await? {
+                    // Some find it by an index that is written after the push.
+                    if !goes.is_there(self).await? {
                         return Ok(Deleted::WasNotThere);
                     }
                     late += 1;
                     tokio::time::sleep(pause).await;
                     pause *= 2;
                 }
-                Err(error @ RegistryError::TooManyRequests { .. }) => patience.wait(&what, error).await?,
+                Err(error @ RegistryError::TooManyRequests { .. }) => patience.wait(what, error).await?,
                 result => return result,
             }
-            if !self.points_to(tag, digest).await? {
+            if !goes.is_there(self).await? {
                 return Ok(Deleted::WasNotThere);
             }
         }
-    }
-
-    async fn points_to(&self, tag: &Tag, digest: &Digest) -> Result<bool, RegistryError> {
-        Ok(self.resolve(tag).await?.is_some_and(|found| found.digest == *digest))
     }
 
     async fn api(&self) -> Result<Option<&Api>, RegistryError> {
@@ -134,20 +212,25 @@ impl Registry {
     async fn open_api(&self) -> Result<Option<Api>, RegistryError> {
         let url = self.http.root("v2/");
         let ask = Ask::new(format!("recognise {}", self.repository.registry()), Method::GET, url, Access::Read);
+        let host = self.repository.registry();
         let product = match self.told.product {
             ProductSetting::Plain => return Ok(None),
             ProductSetting::Is(product) => Some(product),
-            ProductSetting::Recognised => None,
+            ProductSetting::Recognised => of_host(host),
         };
         // Also where the product is told: the answer says where GitLab is.
         let headers = match (product, &self.told.url) {
-            (Some(_), Some(_)) => HeaderMap::new(),
-            (None, _) | (_, None) => self.http.head_of(&ask).await?,
+            (None, _) | (Some(Product::GitLab), None) => self.http.head_of(&ask).await?,
+            (Some(_), _) => HeaderMap::new(),
         };
         let Some(product) = product.or_else(|| recognise(&headers)) else { return Ok(None) };
         let place = self.told.url.clone().or_else(|| match product {
             Product::GitLab => gitlab::place(&headers),
-            Product::Harbor | Product::Nexus => None,
+            Product::DockerHub => docker_hub::place(),
+            Product::GitHub => github::place(),
+            Product::Ecr => ecr::place(host),
+            Product::Gar => gar::place(),
+            Product::Harbor | Product::Nexus | Product::Acr => None,
         });
         let client = Client {
             http: Arc::clone(&self.http),
@@ -158,8 +241,26 @@ impl Registry {
             Product::Harbor => Api::Harbor(Harbor::new(client)),
             Product::GitLab => Api::GitLab(GitLab::new(client, &self.told)),
             Product::Nexus => Api::Nexus(Nexus::new(client, &self.told)),
+            Product::DockerHub => Api::DockerHub(DockerHub::new(client)),
+            Product::GitHub => Api::GitHub(GitHub::new(client, &self.told)),
+            Product::Ecr => Api::Ecr(Ecr::new(client, &self.told)),
+            Product::Acr => Api::Acr(Acr::new(client)),
+            Product::Gar => Api::Gar(Gar::new(client, &self.told)),
         }))
     }
+}
+
+/// Which product has this host for itself.
+fn of_host(host: &str) -> Option<Product> {
+    Product::ALL.into_iter().find(|product| match product {
+        Product::DockerHub => host.parse().is_ok_and(|host: RegistryHost| host.is_docker_hub()),
+        Product::GitHub => host == github::HOST,
+        Product::Ecr => ecr::is(host),
+        Product::Acr => acr::is(host),
+        Product::Gar => gar::is(host),
+        // These are told by what they answer.
+        Product::Harbor | Product::GitLab | Product::Nexus => false,
+    })
 }
 
 /// Which product answers so to `GET /v2/` without credentials.
@@ -168,6 +269,8 @@ fn recognise(headers: &HeaderMap) -> Option<Product> {
         Product::Harbor => harbor::is(headers),
         Product::GitLab => gitlab::is(headers),
         Product::Nexus => nexus::is(headers),
+        // These are told by their hosts.
+        Product::DockerHub | Product::GitHub | Product::Ecr | Product::Acr | Product::Gar => false,
     })
 }
 
@@ -201,13 +304,8 @@ impl Client {
         url: Url,
         credentials: Option<(HeaderName, HeaderValue)>,
     ) -> Result<Ask, RegistryError> {
-        let is_given_away = credentials.is_some() && url.scheme() == "http" && self.http.is_https();
-        if is_given_away {
-            return Err(RegistryError::Product {
-                what: what.to_owned(),
-                why: format!("{} would be sent the password in plain http", answer::shown(&url)),
-                hint: "give the address of the API with https:// in `source.registry.api.url`",
-            });
+        if credentials.is_some() {
+            self.guard(what, &url)?;
         }
         let access = if method == Method::GET { Access::Read } else { Access::Delete };
         let ask = Ask::new(what, method, url, access);
@@ -215,6 +313,27 @@ impl Client {
             Some((name, value)) => ask.with_header(name, value),
             None => ask,
         })
+    }
+
+    /// Refuses to send in plain http what the registry is told in https.
+    fn guard(&self, what: &str, url: &Url) -> Result<(), RegistryError> {
+        if url.scheme() == "https" || !self.http.is_https() {
+            return Ok(());
+        }
+        Err(RegistryError::Product {
+            what: what.to_owned(),
+            why: format!("{} would be sent the password in plain http", answer::shown(url)),
+            hint: "give the address of the API with https:// in `source.registry.api.url`",
+        })
+    }
+
+    /// The error for an answer that lacks what it must have.
+    fn odd(&self, ask: &Ask) -> RegistryError {
+        RegistryError::BadAnswer {
+            what: ask.what.clone(),
+            url: answer::shown(&ask.url),
+            why: "is not what its documentation says".to_owned(),
+        }
     }
 
     /// User and password of the registry.

@@ -24,6 +24,7 @@ fn every_request_can_run_on_any_thread() {
         sendable(registry.put_manifest(at, manifest));
         sendable(registry.tags());
         sendable(registry.delete(&descriptor.digest));
+        sendable(registry.untag(tag, &descriptor.digest));
     }
 }
 

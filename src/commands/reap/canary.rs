@@ -44,12 +44,10 @@ impl Method {
 ///
 /// Deletes are disabled (then nothing was written), no method leaves the sibling alone, or a request failed.
 pub async fn prove<R: RegistrySide>(run: &Run<'_, R>) -> Result<Method, ReapError> {
-    let Run { registry, repository, writer, tag_prefix, id, say } = run;
+    let Run { registry, repository: _, writer, tag_prefix, id, say } = run;
     let product = registry.product().await?;
-    // No manifest has this digest, so nothing can be lost: 404 says that deletes are allowed, 405 that they are not.
-    let deletes = registry.delete(&Digest::from_bytes([0; 32])).await? != Deleted::NotAllowed;
-    if !deletes && product.is_none() {
-        return Err(ReapError::DeletesDisabled { repository: (*repository).clone(), api: None });
+    if product.is_none() {
+        may_delete(run, None).await?;
     }
     let name = |letter| format!("{}_reaper-canary-{}-{letter}", tag_prefix, id.as_str()).parse();
     let canary = Canary {
@@ -59,7 +57,7 @@ pub async fn prove<R: RegistrySide>(run: &Run<'_, R>) -> Result<Method, ReapErro
         by_tag: artifact::canary(writer, id, 1),
         by_tombstone: artifact::canary(writer, id, 2),
     };
-    let method = canary.find(product, deletes).await;
+    let method = canary.find(product).await;
     let cleaned = canary.clean(product, &method).await;
     match (method, cleaned) {
         (Ok(method), Ok(())) => Ok(method),
@@ -73,6 +71,19 @@ pub async fn prove<R: RegistrySide>(run: &Run<'_, R>) -> Result<Method, ReapErro
     }
 }
 
+/// Looks whether anything is ever deleted; gives back why the API of the product does not do it.
+///
+/// No manifest has this digest, so nothing can be lost: 404 says that deletes are allowed, 405 that they are not.
+async fn may_delete<R: RegistrySide>(
+    run: &Run<'_, R>,
+    api: Option<Box<ReapError>>,
+) -> Result<Option<Box<ReapError>>, ReapError> {
+    match run.registry.delete(&Digest::from_bytes([0; 32])).await? {
+        Deleted::NotAllowed => Err(ReapError::DeletesDisabled { repository: run.repository.clone(), api }),
+        Deleted::Gone | Deleted::WasNotThere => Ok(api),
+    }
+}
+
 struct Canary<'a, R> {
     run: &'a Run<'a, R>,
     tags: (Tag, Tag),
@@ -82,7 +93,7 @@ struct Canary<'a, R> {
 }
 
 impl<R: RegistrySide> Canary<'_, R> {
-    async fn find(&self, product: Option<Product>, deletes: bool) -> Result<Method, ReapError> {
+    async fn find(&self, product: Option<Product>) -> Result<Method, ReapError> {
         let mut api = None;
         if let Some(product) = product {
             match self.try_api().await {
@@ -96,8 +107,8 @@ impl<R: RegistrySide> Canary<'_, R> {
                 Err(error) => return Err(error),
             }
         }
-        if !deletes {
-            return Err(ReapError::DeletesDisabled { repository: self.run.repository.clone(), api });
+        if product.is_some() {
+            api = may_delete(self.run, api).await?;
         }
         self.put(&self.by_tag).await?;
         match self.run.registry.delete_tag(&self.tags.0).await? {

@@ -6,7 +6,9 @@ use bytes::Bytes;
 
 use super::ReapError;
 use super::outside::RegistrySide;
-use crate::clients::registry::{At, Content, Deleted, Descriptor, ImageConfig, Manifest, Registry, RegistryError};
+use crate::clients::registry::{
+    At, Content, Deleted, Descriptor, ImageConfig, Manifest, Registry, RegistryError, Row, Way,
+};
 use crate::decide::reap::Labels;
 use crate::decide::reap::artifact::Artifact;
 use crate::names::{Digest, Tag};
@@ -92,7 +94,8 @@ impl RegistrySide for Registry {
     }
 
     async fn product(&self) -> Result<Option<Product>, ReapError> {
-        Ok(self.product().await?)
+        let untags = |product: &Product| matches!(Row::of(*product).way, Way::Untag { .. });
+        Ok(self.product().await?.filter(untags))
     }
 
     async fn untag(&self, tag: &Tag, digest: &Digest) -> Result<Deleted, ReapError> {

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tokio::sync::OnceCell;
 use url::Url;
 
-use super::{Client, Row};
+use super::{Client, Row, Way};
 use crate::clients::registry::auth::{challenges, sensitive};
 use crate::clients::registry::{Deleted, RegistryError};
 use crate::names::{Secret, Tag};
@@ -21,7 +21,7 @@ pub(super) const ROW: Row = Row {
     product: Product::GitLab,
     recognised_by: "the service `container_registry` that it names to whom has no token; the token server `/jwt/auth` says where GitLab is",
     call: "`DELETE /api/v4/projects/<path>/registry/repositories/<id>/tags/<tag>`",
-    digest_too: false,
+    way: Way::Untag { digest_too: false },
     needs: "a token with the scope `api` of a Maintainer, or a Developer where tags are not protected: `registry.api.token`, else `registry.password`",
     limits: "2,000 requests a minute to an account of GitLab.com; repositories are listed 100 to a page",
 };
@@ -71,7 +71,7 @@ impl GitLab {
     }
 
     fn token(&self) -> Option<(HeaderName, HeaderValue)> {
-        let token = self.token.as_ref().or_else(|| self.client.http.identity().password())?;
+        let token = self.token.as_ref().or_else(|| Some(&self.client.http.identity().credentials()?.password))?;
         Some((PRIVATE_TOKEN, sensitive(token.open())?))
     }
 

@@ -7,7 +7,7 @@
 use reqwest::Method;
 use reqwest::header::HeaderMap;
 
-use super::{Client, Row};
+use super::{Client, Row, Way};
 use crate::clients::registry::auth::challenges;
 use crate::clients::registry::{Deleted, RegistryError};
 use crate::names::{Digest, Tag};
@@ -17,7 +17,7 @@ pub(super) const ROW: Row = Row {
     product: Product::Harbor,
     recognised_by: "the service `harbor-registry` that it names to whom has no token",
     call: "`DELETE /api/v2.0/projects/P/repositories/R/artifacts/<digest>/tags/<tag>`",
-    digest_too: true,
+    way: Way::Untag { digest_too: true },
     needs: "the registry's user, with the right to delete tags (a robot account: *Tag: Delete*)",
     limits: "a tag that a rule makes immutable is refused (412)",
 };

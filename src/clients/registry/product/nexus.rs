@@ -12,7 +12,7 @@ use reqwest::Method;
 use reqwest::header::{HeaderMap, SERVER};
 use serde::Deserialize;
 
-use super::{Client, Row};
+use super::{Client, Row, Way};
 use crate::clients::registry::auth::challenges;
 use crate::clients::registry::{Deleted, RegistryError};
 use crate::names::Tag;
@@ -24,7 +24,7 @@ pub(super) const ROW: Row = Row {
     product: Product::Nexus,
     recognised_by: "`Server: Nexus/…`, or the realm *Sonatype Nexus Repository Manager*",
     call: "`GET /service/rest/v1/search` by name and tag, then `DELETE /service/rest/v1/components/<id>`",
-    digest_too: false,
+    way: Way::Untag { digest_too: false },
     needs: "the registry's user, with the privileges browse, read and delete of the repository; `registry.api.url` where Docker has a port or host of its own",
     limits: "the search is written a moment after a push, and is waited for; nothing is freed before *Admin - Compact blob store*: `--nexus-tasks`",
 };

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::clients::registry::Registry;
 use crate::clients::registry::liar::{Heard, Liar, reply};
 use crate::names::{Digest, Secret};
-use crate::request::{ApiSource, Credentials, Product, ProductSetting};
+use crate::request::{ApiSource, AwsKey, Credentials, Product, ProductSetting};
 use crate::say::Say;
 
 /// The name of the repository that it has.
@@ -83,6 +83,14 @@ impl Simulated {
             api.product = ProductSetting::Is(product);
             api.url = Some(format!("http://{}/", self.liar.host).parse().expect("it is a URL"));
         }
+        match product {
+            Product::Gar if api.token.is_none() => api.token = Some(Secret::new("secret")),
+            Product::Ecr if api.aws_key.is_none() => {
+                let (id, secret) = ("AKIDEXAMPLE".to_owned(), Secret::new("hunter2"));
+                api.aws_key = Some(AwsKey { id, secret, session_token: Some(Secret::new("for-a-while")) });
+            }
+            _ => {}
+        }
         let credentials = Credentials { username: "alice".to_owned(), password: Secret::new("secret") };
         self.liar.registry_of(NAME, Some(credentials), api, say)
     }
@@ -125,6 +133,7 @@ impl Simulated {
 fn is_recognised(product: Product) -> bool {
     match product {
         Product::Harbor | Product::GitLab | Product::Nexus => true,
+        Product::DockerHub | Product::GitHub | Product::Ecr | Product::Acr | Product::Gar => false,
     }
 }
 
@@ -166,6 +175,9 @@ impl State {
             }
             Product::GitLab => format!(r#"Bearer realm="http://{}/jwt/auth",service="container_registry""#, self.host),
             Product::Nexus => r#"BASIC realm="Sonatype Nexus Repository Manager""#.to_owned(),
+            Product::DockerHub | Product::GitHub | Product::Ecr | Product::Acr | Product::Gar => {
+                r#"Basic realm="somewhere""#.to_owned()
+            }
         };
         reply(401, &[&format!("www-authenticate: {challenge}")], "")
     }
@@ -211,11 +223,18 @@ impl State {
     fn delete_plain(&mut self, at: &str) -> String {
         let by_tag = !at.contains(':');
         match self.product {
-            Product::Harbor if by_tag => unsupported(400),
-            // One that is older than 16.4, or does not allow it.
-            Product::GitLab => unsupported(405),
+            Product::Harbor | Product::Acr if by_tag => unsupported(400),
+            // A GitLab that is older than 16.4, or does not allow it.
+            Product::GitLab | Product::DockerHub | Product::GitHub | Product::Ecr => unsupported(405),
             Product::Nexus if by_tag => unknown(),
-            Product::Harbor | Product::Nexus => {
+            Product::Gar if by_tag => match self.tags.remove(at) {
+                Some(_) => reply(202, &[], ""),
+                None => unknown(),
+            },
+            Product::Gar if self.tags.values().any(|digest| digest == at) => {
+                reply(400, &[], r#"{"errors":[{"code":"GOOGLE_MANIFEST_DANGLING_TAG","message":"tagged"}]}"#)
+            }
+            Product::Harbor | Product::Nexus | Product::Acr | Product::Gar => {
                 if self.manifests.remove(at).is_none() {
                     return unknown();
                 }
@@ -234,6 +253,11 @@ impl State {
             Product::Harbor => self.harbor(method, target, request),
             Product::GitLab => self.gitlab(method, target, request),
             Product::Nexus => self.nexus(method, target, request),
+            Product::DockerHub => self.docker_hub(method, target, request),
+            Product::GitHub => self.github(method, target, request),
+            Product::Ecr => self.ecr(method, target, request),
+            Product::Acr => self.acr(method, target, request),
+            Product::Gar => self.gar(method, target, request),
         }
     }
 
@@ -324,6 +348,103 @@ impl State {
 }
 
 impl State {
+    fn docker_hub(&mut self, method: &str, target: &str, request: &Heard) -> String {
+        if (method, target) == ("POST", "/v2/auth/token") {
+            assert_eq!(request.body, r#"{"identifier":"alice","secret":"secret"}"#);
+            return reply(200, &[], r#"{"access_token":"a.b.c"}"#);
+        }
+        if request.authorization.as_deref() != Some("Bearer a.b.c") {
+            return reply(401, &[], r#"{"message":"unauthorized"}"#);
+        }
+        assert_eq!(method, "DELETE");
+        let tag = target.strip_prefix("/v2/repositories/acme/app/ci/tags/").and_then(|rest| rest.strip_suffix('/'));
+        self.untag(tag.expect("it is a tag's address"), 204)
+    }
+
+    fn github(&mut self, method: &str, target: &str, request: &Heard) -> String {
+        if request.authorization.as_deref() != Some("Bearer secret") {
+            return reply(401, &[], r#"{"message":"Requires authentication"}"#);
+        }
+        // The owner is a person.
+        let versions = "/users/acme/packages/container/app%2Fci/versions";
+        let Some(rest) = target.strip_prefix(versions) else {
+            return reply(404, &[], r#"{"message":"Not Found"}"#);
+        };
+        let ours: Vec<String> = self.manifests.keys().cloned().collect();
+        match (method, rest) {
+            ("GET", "?per_page=100&page=1") => {
+                let others: Vec<Value> =
+                    (1..=100).map(|id| json!({"id": id, "name": Digest::of(&[id]).to_string()})).collect();
+                reply(200, &[], &json!(others).to_string())
+            }
+            ("GET", "?per_page=100&page=2") => {
+                let listed: Vec<Value> =
+                    ours.iter().zip(1000..).map(|(name, id)| json!({"id": id, "name": name})).collect();
+                reply(200, &[], &json!(listed).to_string())
+            }
+            ("DELETE", rest) => {
+                let id: usize = rest.trim_start_matches('/').parse().expect("it is a number");
+                let digest = ours.get(id - 1000).expect("it is one of ours").clone();
+                self.manifests.remove(&digest);
+                self.tags.retain(|_, at| *at != digest);
+                reply(204, &[], "")
+            }
+            _ => reply(404, &[], ""),
+        }
+    }
+
+    fn ecr(&mut self, method: &str, target: &str, request: &Heard) -> String {
+        assert_eq!(target, "/");
+        if method == "GET" {
+            return reply(404, &["date: Sat, 21 Nov 2026 10:00:00 GMT"], "");
+        }
+        let authorization = request.authorization.clone().unwrap_or_default();
+        let signed = "Credential=AKIDEXAMPLE/20261121/us-east-1/ecr/aws4_request, \
+                      SignedHeaders=content-type;host;x-amz-date;x-amz-security-token;x-amz-target, Signature=";
+        assert!(authorization.starts_with(&format!("AWS4-HMAC-SHA256 {signed}")), "{authorization}");
+        assert_eq!(request.header("x-amz-security-token"), Some("for-a-while"));
+        assert!(request.header("x-amz-date").is_some_and(|date| date.starts_with("20261121T1000")));
+        let asked: Value = serde_json::from_str(&request.body).expect("it is JSON");
+        assert_eq!(asked["repositoryName"], NAME);
+        let id = &asked["imageIds"][0];
+        let tag = id["imageTag"].as_str().expect("there is a tag");
+        let code = match self.tags.get(tag) {
+            Some(digest) if id["imageDigest"] == digest.as_str() => {
+                self.tags.remove(tag);
+                return reply(200, &[], &json!({"imageIds": [id], "failures": []}).to_string());
+            }
+            Some(_) => "ImageTagDoesNotMatchDigest",
+            None => "ImageNotFound",
+        };
+        let failure = json!({"imageId": id, "failureCode": code, "failureReason": "no"});
+        reply(200, &[], &json!({"imageIds": [], "failures": [failure]}).to_string())
+    }
+
+    fn acr(&mut self, method: &str, target: &str, request: &Heard) -> String {
+        if target.starts_with("/oauth2/token") {
+            return reply(200, &[], r#"{"access_token":"for-it"}"#);
+        }
+        if request.authorization.as_deref() != Some("Bearer for-it") {
+            let host = &self.host;
+            let challenge = format!(
+                r#"Bearer realm="http://{host}/oauth2/token",service="{host}",scope="repository:{NAME}:delete""#
+            );
+            return reply(401, &[&format!("www-authenticate: {challenge}")], "");
+        }
+        assert_eq!(method, "DELETE");
+        let tag = target.strip_prefix("/acr/v1/acme/app/ci/_tags/").expect("it is a tag's address");
+        self.untag(tag, 202)
+    }
+
+    fn gar(&mut self, method: &str, target: &str, request: &Heard) -> String {
+        if request.authorization.as_deref() != Some("Bearer secret") {
+            return reply(401, &[], r#"{"error":{"code":401,"status":"UNAUTHENTICATED"}}"#);
+        }
+        assert_eq!(method, "DELETE");
+        let packages = format!("/v1/projects/acme/locations/{}/repositories/app/packages/ci/tags/", self.host);
+        self.untag(target.strip_prefix(&packages).expect("it is a tag's address"), 200)
+    }
+
     fn nexus_task(&mut self, method: &str, rest: &str) -> String {
         if let Some(kind) = rest.strip_prefix("?type=") {
             let tasks = self.tasks.iter().filter(|task| task.kind == kind);

@@ -7,6 +7,11 @@ use crate::names::Secret;
 use crate::request::{ApiSource, Credentials};
 use crate::say::Say;
 
+/// The products that remove one tag.
+fn untagging() -> impl Iterator<Item = Product> {
+    ROWS.iter().filter(|row| matches!(row.way, Way::Untag { .. })).map(|row| row.product)
+}
+
 fn quiet() -> Say {
     Say::new(std::io::sink())
 }
@@ -54,10 +59,31 @@ fn a_product_is_recognised_by_what_it_says_to_whom_has_no_credentials() {
 fn the_table_in_the_docs_has_a_row_for_each_product() {
     let page = include_str!("../../../../docs/registries.md");
     assert_eq!(ROWS.iter().map(|row| row.product).collect::<Vec<_>>(), Product::ALL);
-    for Row { product, recognised_by, call, digest_too, needs, limits } in ROWS {
-        let digest = if *digest_too { "yes" } else { "no" };
-        let line = format!("| {} | {recognised_by} | {call} | {digest} | {needs} | {limits} |\n", product.name());
+    for Row { product, recognised_by, call, way, needs, limits } in ROWS {
+        let does = match way {
+            Way::Untag { digest_too: true } => "removes the tag, if it is on the digest",
+            Way::Untag { digest_too: false } => "removes the tag",
+            Way::DeleteManifest => "deletes the manifest with all its tags",
+        };
+        let line = format!("| {} | {recognised_by} | {call} | {does} | {needs} | {limits} |\n", product.name());
         assert!(page.contains(&line), "{line}");
+    }
+}
+
+#[test]
+fn a_product_is_recognised_by_the_host_that_it_alone_has() {
+    let rows = [
+        ("docker.io", Some(Product::DockerHub)),
+        ("ghcr.io", Some(Product::GitHub)),
+        ("123456789012.dkr.ecr.eu-central-1.amazonaws.com", Some(Product::Ecr)),
+        ("acme.azurecr.io", Some(Product::Acr)),
+        ("europe-west3-docker.pkg.dev", Some(Product::Gar)),
+        ("registry.example.com:5000", None),
+        ("ghcr.io.example.com", None),
+        ("acme.azurecr.io:444", None),
+    ];
+    for (host, product) in rows {
+        assert_eq!(of_host(host), product, "{host}");
     }
 }
 
@@ -75,7 +101,7 @@ fn gitlab_is_where_its_registry_is_sent_for_tokens() {
 
 #[tokio::test]
 async fn one_tag_goes_and_its_sibling_stays_and_a_tag_that_is_gone_is_told_so() {
-    for product in Product::ALL {
+    for product in untagging() {
         let simulated = Simulated::start(product).await;
         let digest = simulated.push(&serde_json::json!({}), &["gone", "stays"]);
         let registry = simulated.registry(&quiet());
@@ -89,7 +115,8 @@ async fn one_tag_goes_and_its_sibling_stays_and_a_tag_that_is_gone_is_told_so() 
 
 #[tokio::test]
 async fn a_tag_that_moved_stays_where_the_call_names_the_digest() {
-    for product in ROWS.iter().filter(|row| row.digest_too).map(|row| row.product) {
+    let names_the_digest = |row: &&Row| row.way == Way::Untag { digest_too: true };
+    for product in ROWS.iter().filter(names_the_digest).map(|row| row.product) {
         let simulated = Simulated::start(product).await;
         let before = simulated.push(&serde_json::json!({"n": "1"}), &["moved"]);
         simulated.push(&serde_json::json!({"n": "2"}), &["moved"]);
@@ -101,12 +128,14 @@ async fn a_tag_that_moved_stays_where_the_call_names_the_digest() {
 
 #[tokio::test]
 async fn a_429_is_waited_for_and_the_call_sent_again_while_the_tag_is_where_it_was() {
-    for product in Product::ALL {
+    for product in untagging() {
         let simulated = Simulated::start(product).await;
         let digest = simulated.push(&serde_json::json!({}), &["gone", "stays"]);
-        simulated.answers([reply(429, &["retry-after: 0"], "")]);
         let page = Page::default();
         let registry = simulated.registry(&Say::new(page.clone()));
+        // What is asked only once, such as the time or a token, is asked before.
+        registry.untag(&tag("never"), &digest).await.expect("it answers");
+        simulated.answers([reply(429, &["retry-after: 0"], "")]);
         assert_eq!(registry.untag(&tag("gone"), &digest).await.expect("it answers"), Deleted::Gone, "{product:?}");
         assert!(page.text().contains("429"), "{product:?}: {}", page.text());
         assert_eq!(simulated.tags(), ["stays"], "{product:?}");
@@ -344,6 +373,19 @@ async fn a_task_of_nexus_that_is_missing_or_fails_is_an_error_that_names_it() {
 }
 
 #[tokio::test]
+async fn who_may_not_see_the_tasks_of_nexus_is_told_the_privilege() {
+    let simulated = nexus_with(&[]).await;
+    simulated.answers([reply(403, &[], "")]);
+    let error = simulated.registry(&quiet()).nexus_tasks().await.err().expect("it is refused");
+    assert_eq!(
+        simulated.liar.report(error),
+        "error: cannot run the tasks of the Nexus HOST: the registry answered 403 Forbidden \
+         (GET http://HOST/service/rest/v1/tasks)\n\
+         hint: give the account the privilege nx-tasks-all, or nx-tasks-read and nx-tasks-run"
+    );
+}
+
+#[tokio::test]
 async fn the_tasks_of_nexus_are_not_looked_for_where_there_is_none() {
     let simulated = Simulated::start(Product::Harbor).await;
     let error = simulated.registry(&quiet()).nexus_tasks().await.err().expect("it is a Harbor");
@@ -352,4 +394,115 @@ async fn the_tasks_of_nexus_are_not_looked_for_where_there_is_none() {
         "error: cannot run the tasks of the Nexus HOST: it is not recognised as one\n\
          hint: say that it is one, and where its API is, in `source.registry.api`"
     );
+}
+
+#[tokio::test]
+async fn github_deletes_a_manifest_by_its_version_and_says_when_there_is_none() {
+    let simulated = Simulated::start(Product::GitHub).await;
+    let gone = simulated.push(&serde_json::json!({"n": "1"}), &["a", "b"]);
+    simulated.push(&serde_json::json!({"n": "2"}), &["stays"]);
+    let registry = simulated.registry(&quiet());
+    assert_eq!(registry.untag(&tag("a"), &gone).await.expect("it answers"), Deleted::NotAllowed);
+    assert_eq!(registry.delete(&gone).await.expect("it answers"), Deleted::Gone);
+    assert_eq!(simulated.tags(), ["stays"]);
+    assert_eq!(registry.delete(&gone).await.expect("it answers"), Deleted::WasNotThere);
+    assert!(!simulated.liar.lines().iter().any(|line| line.starts_with("DELETE /v2/")), "OCI's API is not asked");
+}
+
+#[tokio::test]
+async fn a_token_of_docker_hub_that_is_refused_is_fetched_anew_once() {
+    let simulated = Simulated::start(Product::DockerHub).await;
+    let digest = simulated.push(&serde_json::json!({}), &["gone"]);
+    simulated.answers([reply(200, &[], r#"{"access_token":"old"}"#), reply(401, &[], "")]);
+    let registry = simulated.registry(&quiet());
+    assert_eq!(registry.untag(&tag("gone"), &digest).await.expect("it answers"), Deleted::Gone);
+    let calls: Vec<String> =
+        simulated.liar.lines().into_iter().filter(|line| !line.contains(&format!("/v2/{NAME}/"))).collect();
+    let (token, call) = ("POST /v2/auth/token", "DELETE /v2/repositories/acme/app/ci/tags/gone/");
+    assert_eq!(calls, [token, call, token, call]);
+
+    simulated.push(&serde_json::json!({}), &["gone"]);
+    let (granted, refused) = (reply(200, &[], r#"{"access_token":"new"}"#), reply(401, &[], ""));
+    simulated.answers([refused.clone(), granted, refused]);
+    let error = registry.untag(&tag("gone"), &digest).await.expect_err("both are refused");
+    assert_eq!(
+        simulated.liar.report(error),
+        format!(
+            "error: cannot remove tag HOST/{NAME}:gone by Docker Hub's API\n\
+             cause: the registry answered 401 Unauthorized (DELETE http://HOST/v2/repositories/acme/app/ci/tags/gone/)\n\
+             hint: check `source.registry.username` and `source.registry.password`"
+        )
+    );
+}
+
+#[tokio::test]
+async fn what_ecr_throttles_is_sent_again_and_what_it_refuses_is_told() {
+    let simulated = Simulated::start(Product::Ecr).await;
+    let digest = simulated.push(&serde_json::json!({}), &["gone"]);
+    let date = reply(404, &["date: Sat, 21 Nov 2026 10:00:00 GMT"], "");
+    let throttled = reply(400, &[], r#"{"__type":"ThrottlingException","message":"Rate exceeded"}"#);
+    simulated.answers([date, throttled]);
+    let registry = simulated.registry(&quiet());
+    assert_eq!(registry.untag(&tag("gone"), &digest).await.expect("it answers"), Deleted::Gone);
+
+    simulated.push(&serde_json::json!({}), &["gone"]);
+    let failure = r#"{"failures":[{"failureCode":"ImageReferencedByManifestList","failureReason":"by sha256:1"}]}"#;
+    let rows = [
+        (
+            reply(200, &[], failure),
+            format!(
+                "error: cannot remove tag HOST/{NAME}:gone by ECR's API: ImageReferencedByManifestList: by sha256:1\n\
+                 hint: the documentation of BatchDeleteImage says what that means"
+            ),
+        ),
+        (
+            reply(400, &[], r#"{"__type":"AccessDeniedException","message":"you may not"}"#),
+            format!(
+                "error: cannot remove tag HOST/{NAME}:gone by ECR's API\n\
+                 cause: the registry answered 400 Bad Request: you may not (POST http://HOST/)"
+            ),
+        ),
+    ];
+    for (answer, message) in rows {
+        simulated.answers([answer]);
+        let error = registry.untag(&tag("gone"), &digest).await.expect_err("it is refused");
+        assert_eq!(simulated.liar.report(error), message);
+    }
+}
+
+#[tokio::test]
+async fn what_a_product_needs_and_does_not_have_is_named() {
+    let gone = format!("HOST/{NAME}:gone");
+    let rows = [
+        (
+            Product::Ecr,
+            format!(
+                "error: cannot remove tag {gone} by ECR's API: it takes requests only that are signed with an access key\n\
+                 hint: give `source.registry.api.aws_access_key_id` and `source.registry.api.aws_secret_access_key`"
+            ),
+        ),
+        (
+            Product::Gar,
+            format!(
+                "error: cannot remove tag {gone} by Artifact Registry's API: it takes an access token only\n\
+                 hint: give one in `source.registry.api.token`, or to `oauth2accesstoken`"
+            ),
+        ),
+        (
+            Product::DockerHub,
+            format!(
+                "error: cannot remove tag {gone} by Docker Hub's API: nobody is named who asks\n\
+                 hint: give `source.registry.username` and `source.registry.password`"
+            ),
+        ),
+    ];
+    for (product, message) in rows {
+        let simulated = Simulated::start(product).await;
+        let digest = simulated.push(&serde_json::json!({}), &["gone"]);
+        let url = format!("http://{}/", simulated.liar.host).parse().ok();
+        let told = ApiSource { product: ProductSetting::Is(product), url, ..ApiSource::default() };
+        let registry = simulated.liar.registry_of(NAME, None, told, &quiet());
+        let error = registry.untag(&tag("gone"), &digest).await.expect_err("something is missing");
+        assert_eq!(simulated.liar.report(error), message);
+    }
 }

@@ -20,6 +20,8 @@ const TYPES: [(&str, &str); 2] = [
     ("blobstore.compact", "Admin - Compact blob store"),
 ];
 
+const PRIVILEGE: &str = "give the account the privilege nx-tasks-all, or nx-tasks-read and nx-tasks-run";
+
 /// The longest that one task may take.
 const LONGEST: Duration = Duration::from_secs(12 * 60 * 60);
 /// How often it is said that a task still runs.
@@ -110,8 +112,7 @@ impl NexusTasks<'_> {
                 return Err(self.failed(format!("the task \"{name}\" is disabled"), "enable it in Nexus"));
             }
             StatusCode::NOT_FOUND => {
-                let hint = "give the account the privilege nx-tasks-all, or nx-tasks-read and nx-tasks-run";
-                return Err(self.failed(format!("the task \"{name}\" may not be started"), hint));
+                return Err(self.failed(format!("the task \"{name}\" may not be started"), PRIVILEGE));
             }
             _ => return Err(self.nexus.client.http.refused(&ask, &answer)),
         }
@@ -182,7 +183,13 @@ impl Nexus {
             url.query_pairs_mut()
                 .append_pair("type", kind)
                 .extend_pairs(token.iter().map(|token| ("continuationToken", token)));
-            let page: Page = self.client.read(&self.client.ask(what, Method::GET, url, self.client.basic())?).await?.0;
+            let ask = self.client.ask(what, Method::GET, url, self.client.basic())?;
+            let (page, _): (Page, _) = match self.client.read(&ask).await {
+                Err(RegistryError::Denied { what, answer, .. }) => {
+                    return Err(RegistryError::Product { what, why: answer.to_string(), hint: PRIVILEGE });
+                }
+                result => result?,
+            };
             found.extend(page.items);
             token = page.continuation_token;
             if token.is_none() {

@@ -15,7 +15,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -154,6 +154,8 @@ pub struct Source {
     pub release_branches: Vec<String>,
     /// What `git-image reap` keeps and removes.
     pub reap: ReapSource,
+    /// How many bytes the layers of an image may have, inflated, for get to unpack it; `None`: any number.
+    pub max_unpacked_bytes: Option<NonZeroU64>,
 }
 
 /// What the reaper keeps and removes: `source.reap`. The steps of the resource do not look at it.

@@ -22,16 +22,20 @@ mod writers;
 
 use std::collections::VecDeque;
 use std::io;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::{Either, select};
 use futures_util::{Stream, StreamExt as _};
 use tokio::sync::mpsc;
+use tokio::time::interval_at;
 
-use blocks::Blocks;
+use blocks::{Blocks, NoRoom};
 pub use layer::{LayerError, LayerStats, Omitted, Rootfs, Skipped};
 
 use super::registry::{Descriptor, Image, ImageConfig, Registry, RegistryError};
@@ -43,6 +47,9 @@ const DOWNLOADED: usize = 3;
 
 /// How many layers are inflated at the same time: the one that is applied, and the next one.
 const INFLATED: usize = 2;
+
+/// How often something is said while layers are unpacked.
+const SAID_EVERY: Duration = Duration::from_secs(10);
 
 /// How many pieces of a download wait for the thread that inflates them. A piece is what hyper reads at once: 400 kB at
 /// most.
@@ -99,6 +106,14 @@ pub enum RootfsError {
         /// Why.
         source: LayerError,
     },
+    /// A layer makes the image larger than it may be.
+    #[error("cannot unpack layer {digest}: with it the image has more than {max_bytes} bytes")]
+    TooLarge {
+        /// The layer.
+        digest: Digest,
+        /// What all layers may have, inflated.
+        max_bytes: NonZeroU64,
+    },
     /// A layer is not what the config says.
     #[error("cannot unpack layer {digest}: inflated it is {found}, and the image's config says {expected}")]
     DiffId {
@@ -129,6 +144,11 @@ impl RootfsError {
             }
             Self::Root { source, .. } => source.hint(),
             Self::NotEmpty { .. } => Some("give an empty directory".to_owned()),
+            Self::TooLarge { .. } => Some(
+                "an image that inflates to so much may be meant to fill the worker's disk; if it is yours, raise \
+                 `source.registry.max_unpacked_size`, or set it to 0 for no limit"
+                    .to_owned(),
+            ),
             Self::BrokeOff { .. } => None,
         }
     }
@@ -145,22 +165,52 @@ pub struct Unpacked {
     pub skipped: Skipped,
 }
 
-/// Unpacks the layers, lowest first, into `root`, which must be empty or absent.
+/// Unpacks the layers, lowest first, into `root`, which must be empty or absent. Together they may have `max_bytes`,
+/// inflated; `None`: any number.
 ///
-/// Says a line for each layer, and one for what an unprivileged container may not make.
+/// Says a line for each layer, one every ten seconds that it takes, and one for what an unprivileged container may not
+/// make.
 /// If the returned future is dropped, the unpacking thread ends by itself and removes what it made.
 ///
 /// # Errors
 /// Anything but a whole and verified image. `root` is then empty or absent again.
-pub async fn unpack(registry: &Registry, image: &Image, root: &Path, say: &Say) -> Result<Unpacked, RootfsError> {
+pub async fn unpack(
+    registry: &Registry,
+    image: &Image,
+    root: &Path,
+    max_bytes: Option<NonZeroU64>,
+    say: &Say,
+) -> Result<Unpacked, RootfsError> {
     let layers = planned(image)?;
+    let progress = Progress::new(&layers);
+    let mut ticks = interval_at(tokio::time::Instant::now() + SAID_EVERY, SAID_EVERY);
+    let mut unpacking = pin!(unpack_all(registry, layers, root, max_bytes, &progress, say));
+    let unpacked = loop {
+        tokio::select! {
+            unpacked = &mut unpacking => break unpacked?,
+            _ = ticks.tick() => say.line(progress.line("so far")),
+        }
+    };
+    say.line(progress.line("in all"));
+    say_skipped(&unpacked.skipped, say);
+    Ok(unpacked)
+}
+
+async fn unpack_all(
+    registry: &Registry,
+    layers: Vec<Planned>,
+    root: &Path,
+    max_bytes: Option<NonZeroU64>,
+    progress: &Progress,
+    say: &Say,
+) -> Result<Unpacked, RootfsError> {
     let (senders, arriving): (Vec<_>, Vec<_>) = layers.iter().map(|_| mpsc::channel(PIECES_WAITING)).unzip();
     let mut thread = {
-        let (root, layers, say) = (root.to_owned(), layers.clone(), say.clone());
-        let layers = layers.into_iter().zip(arriving).collect();
-        tokio::task::spawn_blocking(move || unpack_arriving(&root, layers, &say))
+        let (root, say, counted) = (root.to_owned(), say.clone(), Arc::clone(&progress.unpacked));
+        let layers = layers.iter().cloned().zip(arriving).collect();
+        tokio::task::spawn_blocking(move || unpack_arriving(&root, layers, max_bytes, &counted, &say))
     };
-    let download = pin!(download(registry, &layers, senders));
+    let download = pin!(download(registry, &layers, senders, &progress.downloaded));
     let joined = |result: Result<_, _>| result.map_err(|source| RootfsError::BrokeOff { source });
     let (unpacked, unread) = match select(&mut thread, download).await {
         // When the download fails, the thread fails too, for want of bytes: the first is the reason.
@@ -238,8 +288,9 @@ async fn download(
     registry: &Registry,
     layers: &[Planned],
     senders: Vec<mpsc::Sender<Piece>>,
+    counted: &AtomicU64,
 ) -> Result<Option<(Digest, impl Blob)>, RootfsError> {
-    let downloads = layers.iter().zip(senders).map(|(layer, pieces)| download_layer(registry, layer, pieces));
+    let downloads = layers.iter().zip(senders).map(|(layer, pieces)| download_layer(registry, layer, pieces, counted));
     let mut downloads = futures_util::stream::iter(downloads).buffered(DOWNLOADED);
     while let Some(downloaded) = downloads.next().await {
         if let Some(rest) = downloaded? {
@@ -253,12 +304,15 @@ async fn download_layer(
     registry: &Registry,
     layer: &Planned,
     pieces: mpsc::Sender<Piece>,
+    counted: &AtomicU64,
 ) -> Result<Option<(Digest, impl Blob)>, RootfsError> {
     let digest = layer.descriptor.digest;
     let failed = |source| RootfsError::Download { digest, source };
     let mut stream = registry.stream_blob(&layer.descriptor).await.map_err(failed)?;
     while let Some(bytes) = stream.next().await {
-        if pieces.send(Piece::Bytes(bytes.map_err(failed)?)).await.is_err() {
+        let bytes = bytes.map_err(failed)?;
+        counted.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        if pieces.send(Piece::Bytes(bytes)).await.is_err() {
             return Ok(Some((digest, stream)));
         }
     }
@@ -279,7 +333,13 @@ async fn verify(digest: Digest, mut rest: impl Blob) -> Result<(), RootfsError> 
 type Arriving = (Planned, mpsc::Receiver<Piece>);
 
 /// The whole work of the unpacking thread.
-fn unpack_arriving(root: &Path, layers: Vec<Arriving>, say: &Say) -> Result<Unpacked, RootfsError> {
+fn unpack_arriving(
+    root: &Path,
+    layers: Vec<Arriving>,
+    max_bytes: Option<NonZeroU64>,
+    counted: &Arc<AtomicU64>,
+    say: &Say,
+) -> Result<Unpacked, RootfsError> {
     let failed = |source| RootfsError::Root { root: root.to_owned(), source };
     let was_absent = match std::fs::create_dir(root) {
         Ok(()) => true,
@@ -295,7 +355,7 @@ fn unpack_arriving(root: &Path, layers: Vec<Arriving>, say: &Say) -> Result<Unpa
     if !rootfs.is_empty().map_err(failed)? {
         return Err(RootfsError::NotEmpty { root: root.to_owned() });
     }
-    let unpacked = apply_all(&mut rootfs, layers, say)
+    let unpacked = apply_all(&mut rootfs, layers, max_bytes, counted, say)
         .and_then(|unpacked| rootfs.set_directory_times().map(|()| unpacked).map_err(failed));
     if unpacked.is_err() {
         // Half a rootfs must not be taken for an image. The first error is the one that counts.
@@ -309,36 +369,82 @@ fn unpack_arriving(root: &Path, layers: Vec<Arriving>, say: &Say) -> Result<Unpa
     unpacked
 }
 
-fn apply_all(rootfs: &mut Rootfs, layers: Vec<Arriving>, say: &Say) -> Result<Unpacked, RootfsError> {
+fn apply_all(
+    rootfs: &mut Rootfs,
+    layers: Vec<Arriving>,
+    max_bytes: Option<NonZeroU64>,
+    counted: &Arc<AtomicU64>,
+    say: &Say,
+) -> Result<Unpacked, RootfsError> {
     let count = layers.len();
-    let mut arriving =
-        layers.into_iter().map(|(layer, pieces)| (layer, Blocks::begin(LayerInput::new(pieces), u64::MAX)));
+    let begin = |pieces| Blocks::begin(LayerInput::new(pieces), Arc::clone(counted));
+    let mut arriving = layers.into_iter().map(|(layer, pieces)| (layer, begin(pieces)));
     // An iterator begins a layer when it is asked for it.
     let mut inflating: VecDeque<_> = arriving.by_ref().take(INFLATED).collect();
     let mut unpacked = Unpacked::default();
     let mut position = 0;
-    while let Some((layer, blocks)) = inflating.pop_front() {
+    while let Some((layer, mut blocks)) = inflating.pop_front() {
         position += 1;
         let digest = layer.descriptor.digest;
         let begun = Instant::now();
-        let stats = rootfs.apply(blocks).map_err(|source| RootfsError::Layer { digest, source })?;
+        if let Some(max_bytes) = max_bytes {
+            blocks.limit(max_bytes.get().saturating_sub(unpacked.bytes));
+        }
+        let stats = rootfs.apply(blocks).map_err(|source| match (source, max_bytes) {
+            (LayerError::Read { source }, Some(max_bytes)) if NoRoom::is_why(&source) => {
+                RootfsError::TooLarge { digest, max_bytes }
+            }
+            (source, _) => RootfsError::Layer { digest, source },
+        })?;
         inflating.extend(arriving.next());
         if let Some(expected) = layer.diff_id.filter(|&expected| expected != stats.diff_id) {
             return Err(RootfsError::DiffId { digest, expected, found: stats.diff_id });
         }
         say.line(format_args!(
-            "layer {position} of {count}: {digest}, {}, {} unpacked in {:.2} s",
+            "layer {position} of {count}: {digest}, {}, {}",
             size(layer.descriptor.size),
-            size(stats.bytes),
-            begun.elapsed().as_secs_f64()
+            unpacked_in(stats.bytes, begun.elapsed())
         ));
         unpacked.files += stats.files;
         unpacked.bytes += stats.bytes;
         unpacked.skipped.devices.append(stats.skipped.devices);
         unpacked.skipped.xattrs.append(stats.skipped.xattrs);
     }
-    say_skipped(&unpacked.skipped, say);
     Ok(unpacked)
+}
+
+/// How far all layers are.
+struct Progress {
+    begun: Instant,
+    /// The size of all layers as they are downloaded, in bytes.
+    size: u64,
+    /// In bytes.
+    downloaded: AtomicU64,
+    /// In bytes, inflated.
+    unpacked: Arc<AtomicU64>,
+}
+
+impl Progress {
+    fn new(layers: &[Planned]) -> Self {
+        Self {
+            begun: Instant::now(),
+            size: layers.iter().map(|layer| layer.descriptor.size).sum(),
+            downloaded: AtomicU64::new(0),
+            unpacked: Arc::default(),
+        }
+    }
+
+    fn line(&self, when: &str) -> String {
+        let (downloaded, unpacked) = (self.downloaded.load(Ordering::Relaxed), self.unpacked.load(Ordering::Relaxed));
+        let unpacked = unpacked_in(unpacked, self.begun.elapsed());
+        format!("layers: {when} {} of {} downloaded, {unpacked}", size(downloaded), size(self.size))
+    }
+}
+
+/// Size, time and speed.
+fn unpacked_in(bytes: u64, time: Duration) -> String {
+    let per_second = (bytes as f64 / time.as_secs_f64().max(0.001)) as u64;
+    format!("{} unpacked in {:.2} s, {}/s", size(bytes), time.as_secs_f64(), size(per_second))
 }
 
 fn say_skipped(skipped: &Skipped, say: &Say) {

@@ -17,7 +17,7 @@ use crate::decide::inputs::Recipe;
 use crate::decide::tags::{commit_tag, content_tag, latest_tag};
 use crate::details::Details;
 use crate::error::Error;
-use crate::names::{BasesId, Branch, ImagePlatform, Repository, Tag};
+use crate::names::{BasesId, Branch, Repository, Tag};
 use crate::request::{Download, Follow, Format, GetParams, GetRequest, GetSource, RepositorySetting, Source};
 use crate::say::Say;
 
@@ -61,7 +61,7 @@ pub async fn get(request: GetRequest, edge: &Edge, say: &Say) -> Result<Answer, 
     let (told, tags, ()) = tokio::try_join!(
         ask_git(&git, source.git.branch.as_ref(), &version, params.source, say),
         tags(&registry, &recipe, &version, source.git.branch.as_ref(), found.as_ref()),
-        write_image(&registry, found.as_ref(), &params, platform, &content, destination, say)
+        write_image(&registry, found.as_ref(), &params, &source, &content, destination, say)
     )?;
     if params.source == GetSource::Checkout
         && let Some(branch) = &told.branch
@@ -212,7 +212,7 @@ async fn write_image(
     registry: &Registry,
     image: Option<&Image>,
     params: &GetParams,
-    platform: Option<&ImagePlatform>,
+    source: &Source,
     tag: &Tag,
     destination: &Path,
     say: &Say,
@@ -220,7 +220,7 @@ async fn write_image(
     let (Download::Fetch, Some(image)) = (params.download, image) else { return Ok(()) };
     match params.format {
         Format::Rootfs => {
-            rootfs::unpack(registry, image, &destination.join("rootfs"), say).await?;
+            rootfs::unpack(registry, image, &destination.join("rootfs"), source.max_unpacked_bytes, say).await?;
             let metadata = rootfs::metadata_json(&image.config).to_string();
             write(&destination.join("metadata.json"), metadata.as_bytes())?;
         }
@@ -230,7 +230,7 @@ async fn write_image(
         }
         Format::Layout => {
             let top = &image.manifest;
-            let chosen = match platform {
+            let chosen = match params.platform.as_ref().or(source.registry.platform.as_ref()) {
                 Some(platform) => registry.image_manifest(At::Digest(&top.digest), Choice::Only(platform)).await?,
                 None => None,
             };

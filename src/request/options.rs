@@ -313,7 +313,7 @@ fn secret(block: &Block, value: &str) -> Result<SecretSource, RequestError> {
     }
 }
 
-fn bytes(text: &str) -> Option<u64> {
+pub(super) fn bytes(text: &str) -> Option<u64> {
     let lower = text.trim().to_ascii_lowercase();
     let number = lower.strip_suffix('b').unwrap_or(&lower);
     let (number, unit) = match number.chars().last()? {

@@ -1,7 +1,7 @@
 //! Makes the checked types of [`super`] out of JSON that was held against the tables of [`super::shape`].
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::str::FromStr;
 
 use serde_json::{Map, Value};
@@ -181,6 +181,7 @@ impl Body {
             engine: engine(&source.block("engine"))?,
             release_branches: source.texts("release_branches").unwrap_or_default(),
             reap: reap::read(&source.block("reap"))?,
+            max_unpacked_bytes: max_unpacked_bytes(&source.block("registry"))?,
             announce: if source.flag("only_built") { Announce::OnlyBuilt } else { Announce::All },
         })
     }
@@ -460,6 +461,9 @@ fn version_depth(block: &Block) -> NonZeroUsize {
     depth.and_then(NonZeroUsize::new).unwrap_or(NonZeroUsize::MIN)
 }
 
+/// No image that people use is nearly as large: 100 GiB.
+const MAX_UNPACKED_BYTES: u64 = 100 << 30;
+
 fn registry(block: &Block) -> Result<RegistrySource, RequestError> {
     let repository = block.required_text("repository", "repository: registry.example.com/acme/app-ci")?;
     let refuse = |source| block.refuse("repository", source);
@@ -505,6 +509,19 @@ fn download_timeout(block: &Block) -> Result<Span, RequestError> {
         return Err(block.refuse("download_timeout", BadName { what: "duration", text, why }));
     }
     Ok(timeout)
+}
+
+/// `0` is no limit.
+fn max_unpacked_bytes(block: &Block) -> Result<Option<NonZeroU64>, RequestError> {
+    let Some(text) = block.text("max_unpacked_size") else { return Ok(NonZeroU64::new(MAX_UNPACKED_BYTES)) };
+    if text.trim() == "0" {
+        return Ok(None);
+    }
+    let bytes = options::bytes(&text).and_then(NonZeroU64::new).ok_or_else(|| {
+        let why = "is no size: a number of bytes, or one with k, m or g behind it, or 0 for no limit".to_owned();
+        block.refuse("max_unpacked_size", BadName { what: "size", text, why })
+    })?;
+    Ok(Some(bytes))
 }
 
 /// What is left out is as in linux/amd64.

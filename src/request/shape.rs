@@ -275,6 +275,7 @@ static REGISTRY: &[Key] = &[
     now("variant", Kind::Text),
     now("platform", Kind::Block(PLATFORM)),
     now("download_timeout", Kind::Text),
+    now("max_unpacked_size", Kind::Text),
     later("debug", "the log has everything already; leave it out"),
     later("tag", "tags are made from the version; further ones are `params.tags` of the put"),
     later("tag_regex", VERSIONS),

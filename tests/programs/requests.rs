@@ -574,6 +574,11 @@ fn check_refuses_what_it_cannot_serve_and_says_what_to_write() {
              cause: size \"64 MiB\" is no size: a number of bytes, or one with k, m or g behind it\n",
         ),
         (
+            with(&json!({"registry": {"max_unpacked_size": "20 GB"}})),
+            "error: `source.registry.max_unpacked_size` is not usable\n\
+             cause: size \"20 GB\" is no size: a number of bytes, or one with k, m or g behind it, or 0 for no limit\n",
+        ),
+        (
             with(&json!({"build": {"ulimits": {"nofile": "many"}}})),
             "error: `source.build.ulimits.nofile` is not usable\n\
              cause: limit \"many\" is not of the form soft:hard, two numbers, or one for both\n",

@@ -258,7 +258,7 @@ impl Archive {
         let mut extended = gnu.is_extended();
         while extended {
             let mut more = GnuExtSparseHeader::new();
-            self.input.read_exact(more.as_mut_bytes()).map_err(|_| truncated())?;
+            self.block(more.as_mut_bytes())?;
             more.sparse.iter().try_for_each(&mut add)?;
             extended = more.is_extended();
         }

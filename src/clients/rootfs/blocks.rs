@@ -6,6 +6,7 @@
 use std::io::{self, BufRead, Read};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use sha2::{Digest as _, Sha256};
@@ -73,17 +74,26 @@ pub(super) struct Blocks {
     size: u64,
     /// How many more may be.
     room: u64,
+    /// Where all bytes of all layers are counted.
+    counted: Arc<AtomicU64>,
 }
 
-/// A layer inflates to more than is allowed.
+/// A layer inflates to more than was allowed.
 #[derive(Debug, thiserror::Error)]
 #[error("it inflates to more than is allowed")]
 pub(super) struct NoRoom;
 
+impl NoRoom {
+    /// Whether this is why something could not be read.
+    pub fn is_why(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|inner| inner.is::<Self>())
+    }
+}
+
 impl Blocks {
-    /// Begins to inflate a layer, to at most `room` bytes. The threads end by themselves when this is dropped, as soon
-    /// as they have something to hand on.
-    pub fn begin(layer: impl BufRead + Send + 'static, room: u64) -> Self {
+    /// Begins to inflate a layer. The threads end by themselves when this is dropped, as soon as they have something to
+    /// hand on.
+    pub fn begin(layer: impl BufRead + Send + 'static, counted: Arc<AtomicU64>) -> Self {
         let (to_digest, inflated) = channel();
         let (to_reader, steps) = channel();
         let (to_end, digest) = channel();
@@ -93,7 +103,12 @@ impl Blocks {
                 let _ = to_end.send(found);
             }
         });
-        Self { steps, digest, current: None, at: 0, ended: false, size: 0, room }
+        Self { steps, digest, current: None, at: 0, ended: false, size: 0, room: u64::MAX, counted }
+    }
+
+    /// From now on, more than so many bytes are an error: [`NoRoom`].
+    pub fn limit(&mut self, room: u64) {
+        self.room = room;
     }
 
     /// Some bytes, which may be kept; at most `limit`, and none at the end.
@@ -125,6 +140,7 @@ impl BufRead for Blocks {
             match self.steps.recv().map_err(|_| broke_off())? {
                 Step::Block(block) => {
                     self.size += block.length as u64;
+                    self.counted.fetch_add(block.length as u64, Ordering::Relaxed);
                     self.room = self.room.checked_sub(block.length as u64).ok_or_else(|| io::Error::other(NoRoom))?;
                     (self.current, self.at) = (Some(Arc::new(block)), 0);
                 }

@@ -114,7 +114,7 @@ impl Tar {
 
 /// The blocks of a layer, as far as one needs.
 fn blocks(layer: Vec<u8>) -> Blocks {
-    Blocks::begin(std::io::Cursor::new(layer), u64::MAX)
+    Blocks::begin(std::io::Cursor::new(layer), Arc::default())
 }
 
 struct Unpacking {

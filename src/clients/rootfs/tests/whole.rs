@@ -18,6 +18,15 @@ fn planned_layer(layer: &[u8], diff_id: Option<Digest>) -> Planned {
 
 /// Sends whole layers in small pieces, as a network does, and what the thread answers.
 fn unpack_layers(root: &Path, layers: &[(Vec<u8>, Option<Digest>)], say: &Say) -> Result<Unpacked, RootfsError> {
+    unpack_limited(root, layers, None, say)
+}
+
+fn unpack_limited(
+    root: &Path,
+    layers: &[(Vec<u8>, Option<Digest>)],
+    max_bytes: Option<NonZeroU64>,
+    say: &Say,
+) -> Result<Unpacked, RootfsError> {
     let plan = layers.iter().map(|(layer, diff_id)| planned_layer(layer, *diff_id));
     let (senders, arriving): (Vec<_>, Vec<_>) = plan
         .map(|layer| {
@@ -36,7 +45,7 @@ fn unpack_layers(root: &Path, layers: &[(Vec<u8>, Option<Digest>)], say: &Say) -
                 }
             });
         }
-        unpack_arriving(root, arriving, say)
+        unpack_arriving(root, arriving, max_bytes, &Arc::default(), say)
     })
 }
 
@@ -80,6 +89,45 @@ fn a_layer_that_is_not_what_the_config_says_leaves_nothing() {
     std::fs::create_dir(&root).expect("make the root");
     unpack_layers(&root, &[(layer, Some(expected))], &say).expect_err("it differs");
     assert!(list(directory.path()) == ["rootfs/"]);
+}
+
+#[test]
+fn a_layer_that_inflates_to_more_than_is_allowed_leaves_nothing() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let root = directory.path().join("rootfs");
+    let say = Say::new(std::io::sink());
+    let small = Tar::default().file("a", "1").end();
+    let bomb = gzip(&Tar::default().file("zeros", &"\0".repeat(64 << 20)).end());
+    assert!(bomb.len() < 1 << 20, "it is small");
+    let digest = Digest::of(&bomb);
+    let layers = [(gzip(&small), None), (bomb, None)];
+    let error = unpack_limited(&root, &layers, NonZeroU64::new(8 << 20), &say).expect_err("it is too large");
+    let report = crate::error::Report(&crate::error::Error::Rootfs(error)).to_string();
+    assert_eq!(
+        report,
+        format!(
+            "error: cannot unpack layer {digest}: with it the image has more than 8388608 bytes\n\
+             hint: an image that inflates to so much may be meant to fill the worker's disk; if it is yours, raise \
+             `source.registry.max_unpacked_size`, or set it to 0 for no limit"
+        )
+    );
+    assert_eq!(list(directory.path()), Vec::<String>::new());
+    // Exactly as much as is allowed is not too much, and the layers count together.
+    let twice = [(small.clone(), None), (small.clone(), None)];
+    let limit = |bytes: usize| NonZeroU64::new(bytes as u64);
+    unpack_limited(&root, &twice, limit(2 * small.len() - 1), &say).expect_err("a byte too much");
+    unpack_limited(&root, &twice, limit(2 * small.len()), &say).expect("it is allowed");
+}
+
+#[test]
+fn the_line_between_layers_tells_how_far_all_are() {
+    let progress = Progress::new(&[planned_layer(&[0; 3000], None), planned_layer(&[0; 2000], None)]);
+    progress.downloaded.store(4000, Ordering::Relaxed);
+    progress.unpacked.store(9000, Ordering::Relaxed);
+    let line = progress.line("so far");
+    assert!(line.starts_with("layers: so far 4.0 kB of 5.0 kB downloaded, 9.0 kB unpacked in 0."), "{line}");
+    assert_eq!(unpacked_in(3_000_000_000, Duration::from_secs(4)), "3.0 GB unpacked in 4.00 s, 750.0 MB/s");
+    assert_eq!(unpacked_in(0, Duration::ZERO), "0 bytes unpacked in 0.00 s, 0 bytes/s");
 }
 
 #[test]
@@ -132,7 +180,8 @@ fn a_dropped_download_ends_the_thread_and_leaves_nothing() {
     pieces.try_send(Piece::Bytes(Bytes::from(layer))).expect("there is room");
     drop(pieces);
     let say = Say::new(std::io::sink());
-    let error = unpack_arriving(&root, vec![(planned, arriving)], &say).expect_err("the layer did not end");
+    let error = unpack_arriving(&root, vec![(planned, arriving)], None, &Arc::default(), &say)
+        .expect_err("the layer did not end");
     assert!(matches!(error, RootfsError::Layer { source: LayerError::Read { .. }, .. }), "{error:?}");
     assert!(!root.exists());
 }

@@ -9,8 +9,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+mod bytes;
 mod gnu_tar;
 mod hostile;
+mod model;
 mod whole;
 
 use super::*;

@@ -52,10 +52,11 @@ fn a_tree_deeper_than_any_path_is_removed() {
 }
 
 /// What random entries are made of: few names, so that they meet.
-const PARTS: [&str; 11] = ["a", "b", "s", "canary", "..", ".", "", "rootfs", ".wh.a", ".wh.s", ".wh..wh..opq"];
+const PARTS: [&str; 12] =
+    ["a", "b", "s", "canary", "..", ".", "", "rootfs", ".wh.a", ".wh.s", ".wh..wh..opq", ".wh.canary"];
 
 /// Where random links point to. `CANARY` is the absolute path of the canary.
-const TARGETS: [&str; 14] = [
+const TARGETS: [&str; 17] = [
     "..",
     "../..",
     "../canary",
@@ -70,18 +71,34 @@ const TARGETS: [&str; 14] = [
     ".",
     "CANARY",
     "CANARY/file",
+    // Links that the kernel makes up, which lead out of any root when they are followed.
+    "/proc/self/rootCANARY",
+    "/proc/self/cwd",
+    "/proc/thread-self/rootCANARY/file",
 ];
 
-fn hostile_entry() -> impl Strategy<Value = (u8, String, &'static str)> {
+type HostileEntry = (u8, String, &'static str);
+
+/// Files, hard links, symlinks, devices (the null device), directories and fifos.
+fn hostile_entry() -> impl Strategy<Value = HostileEntry> {
     let path = prop::collection::vec(prop::sample::select(&PARTS), 1..4).prop_map(|parts| parts.join("/"));
-    (prop::sample::select(b"0001223555".as_slice()), path, prop::sample::select(&TARGETS))
+    (prop::sample::select(b"000112223455556".as_slice()), path, prop::sample::select(&TARGETS))
+}
+
+/// Layers of one entry and of several: what is refused ends its layer, and must not end the attack.
+fn hostile_layers() -> impl Strategy<Value = Vec<Vec<HostileEntry>>> {
+    let layer = prop_oneof![
+        3 => prop::collection::vec(hostile_entry(), 1),
+        1 => prop::collection::vec(hostile_entry(), 2..8),
+    ];
+    prop::collection::vec(layer, 1..20)
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
-    fn nothing_reaches_outside_the_root(entries in prop::collection::vec(hostile_entry(), 1..20)) {
+    fn nothing_reaches_outside_the_root(layers in hostile_layers()) {
         let outside = tempfile::tempdir().expect("a temporary directory");
         // Deep, so that an entry that climbs out meets only what is ours.
         let arena = outside.path().join("1/2/3/4/5/6/7/8");
@@ -94,12 +111,16 @@ proptest! {
         let states = || -> Vec<_> { file.ancestors().take(10).map(state).collect() };
         let before = states();
         let mut rootfs = Rootfs::open(&root).expect("it is there");
-        for (kind, path, target) in &entries {
-            let target = target.replace("CANARY", &canary.display().to_string());
-            let data: &[u8] = if *kind == b'0' { b"evil" } else { b"" };
-            let entry = Item { target: target.as_bytes(), data, mode: 0o777, owner: (6, 6), ..item(*kind, path.as_bytes()) };
-            // A layer for each: what is refused must not end the attack.
-            let _ = rootfs.apply(blocks(Tar::default().item(&entry).end()));
+        for entries in &layers {
+            let mut layer = Tar::default();
+            for (kind, path, target) in entries {
+                let target = target.replace("CANARY", &canary.display().to_string());
+                let data: &[u8] = if *kind == b'0' { b"evil" } else { b"" };
+                layer = layer.item(&Item {
+                    target: target.as_bytes(), data, mode: 0o777, owner: (6, 6), device: (1, 3), ..item(*kind, path.as_bytes())
+                });
+            }
+            let _ = rootfs.apply(blocks(layer.end()));
         }
         let _ = rootfs.set_directory_times();
         prop_assert_eq!(&before, &states());

@@ -1,11 +1,12 @@
-//! git, through the git program; the refs of most servers over HTTP of our own.
+//! git, through the git program; most servers are asked over HTTP of our own.
 //!
 //! Every command works on a bare repository of our own, whose configuration is written here, and sees no other
 //! configuration. Commands that only read get no credentials, no allowed protocol and no promisor remote, so that
 //! nothing but [`Git::tip`], [`Git::refs`], the fetches and [`Git::clone_to`] ever speaks to the server.
 //!
 //! - `remote`: what is asked of the server; `login`: the credentials for it; `tunnel`: a way to it through a proxy.
-//! - `smart_http` and `ls_refs`: the server's refs without a child, where nothing is odd.
+//! - `smart_http`: the same without a child that speaks to the server, where nothing is odd; `ls_refs`, `fetch_pack` and
+//!   `pkt_line`: what is said then.
 //! - `read`: what the local objects say.
 //! - `lay_out`: files and clones on disk.
 //! - `submodules` and `lfs`: where they are.
@@ -13,10 +14,12 @@
 //! - `working_tree`: the exception, for the command line: git as the user has set it up.
 
 mod error;
+mod fetch_pack;
 mod lay_out;
 mod lfs;
 mod login;
 mod ls_refs;
+mod pkt_line;
 mod read;
 mod remote;
 mod smart_http;
@@ -56,7 +59,7 @@ pub struct Git {
     uri: GitUrl,
     login: login::Login,
     commit_filter: CommitFilter,
-    /// The short way to the server's refs, where there is one.
+    /// The short way to the server, where there is one.
     http: Option<smart_http::SmartHttp>,
     say: Say,
 }
@@ -159,6 +162,11 @@ impl Git {
         }
         let head = checkout.head();
         write(&self.directory.join(format!("refs/git-image/borrowed/{head}")), format!("{head}\n").as_bytes())
+    }
+
+    /// Whether objects of an artifact are read too.
+    fn borrows(&self) -> bool {
+        self.directory.join("objects/info/alternates").exists()
     }
 
     /// The commits whose parents we do not have.

@@ -54,10 +54,11 @@ async fn check_with(request: &CheckRequest, edge: &Edge, say: &Say, cache: &Cach
         let bases = now(source, &wanted, say).await?;
         return Ok(answered(&[known.version], version.as_ref(), &bases, say));
     }
-    let want = Want::Branch(tip.branch.clone());
-    if !git.has(tip.commit).await? {
-        let depth = if cache.is_empty() { Depth::Commits(FIRST_DEPTH) } else { Depth::Keep };
-        git.fetch(&want, depth).await?;
+    let want = Want::Tip(tip.clone());
+    match git.fetched(&tip.branch) {
+        Some(commit) if commit == tip.commit => {}
+        Some(_) => drop(git.fetch(&want, Depth::Keep).await?),
+        None => drop(git.fetch(&want, Depth::Commits(FIRST_DEPTH)).await?),
     }
     let recipe = Recipe::new(source);
     let registry;

@@ -18,6 +18,9 @@ use crate::request::Follow;
 /// How many commits are read at first. Each further step reads four times as many: ten thousand commits are five steps.
 pub const FIRST_DEPTH: NonZeroU32 = NonZeroU32::new(32).expect("32 is not zero");
 
+/// How much of what is there already is read at first: reading is quick where fetching is not.
+const FIRST_LINE: usize = 128;
+
 /// What is known of the line so far: what decisions are made from.
 pub struct Known {
     /// The line from its start down.
@@ -46,7 +49,7 @@ pub struct History<'a> {
 impl<'a> History<'a> {
     /// The line from `from` down, which must be in `git` already. What lies deeper is fetched by `want`.
     pub async fn read(git: &'a Git, recipe: &'a Recipe, want: Want, from: CommitId) -> Result<Self, Error> {
-        let line = git.line(from, length(FIRST_DEPTH)).await?;
+        let line = git.line(from, FIRST_LINE).await?;
         let known = Known { line, states: BTreeMap::new(), built: BTreeMap::new() };
         Ok(Self { git, recipe, registry: None, want, otherwise: None, from, depth: FIRST_DEPTH, known })
     }
@@ -111,7 +114,9 @@ impl<'a> History<'a> {
 
     async fn deepen(&mut self) -> Result<(), Error> {
         let end = self.known.line.last().map(|commit| (commit.id, commit.parent));
-        self.depth = self.depth.saturating_mul(NonZeroU32::new(4).expect("4 is not zero"));
+        while length(self.depth) <= self.known.line.len() {
+            self.depth = self.depth.saturating_mul(NonZeroU32::new(4).expect("4 is not zero"));
+        }
         if matches!(end, Some((_, Parent::Unknown))) {
             self.fetch_deeper().await?;
         }

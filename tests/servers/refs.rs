@@ -1,4 +1,5 @@
-//! The refs of a git server: one request where it knows the second protocol, and git's own way wherever anything is odd.
+//! What check asks of a git server: one request for each thing where it knows the second protocol, and git's own way
+//! wherever anything is odd.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use crate::support::git::{GitRepository, GitServer, Options, Passphrase, Protoco
 use crate::support::program::Program;
 use crate::support::proxy::{Proxy, Then};
 use crate::support::registry::{Account, Transport};
-use crate::support::servers;
+use crate::support::{servers, temporary};
 
 const ACCOUNT: Account<'_> = Account { username: "ada", password: "right: pässword" };
 
@@ -82,6 +83,69 @@ fn resources_of_one_repository_cost_one_request_each() {
     }
     let requests = servers().git().requests_for("refs-several").split_off(before);
     assert_eq!(requests, vec![ONE.replace("NAME", "refs-several"); branches.len()]);
+}
+
+#[test]
+fn what_is_new_is_one_request_more_and_the_dockerfile_another() {
+    let git = servers().git().repository("refs-new");
+    commit(&git);
+    let place = temporary();
+    let source = source_of(json!({"uri": git.uri(), "branch": "master"}));
+    let mut seen = 0;
+    let mut requests = |version: Option<&Value>| {
+        let request = json!({"source": source, "version": version});
+        let version = only(&Program::check().environment("TMPDIR", place.path()).run(&request));
+        let all = servers().git().requests_for("refs-new");
+        let new = all[std::mem::replace(&mut seen, all.len())..].to_vec();
+        assert!(new.iter().all(|line| *line == ONE.replace("NAME", "refs-new")), "{new:#?}");
+        (version, new.len())
+    };
+    let (version, cold) = requests(None);
+    assert_eq!(cold, 3, "refs, commits, the Dockerfile");
+    git.commit("master", &[file("app.sh", "echo 2\n")]);
+    assert_eq!(requests(Some(&version)), (version.clone(), 2));
+    // A history that goes on from where the cache ends, and one that a force push made.
+    git.set("side", "master~1");
+    let merged = git.commit("side", &[file("ci/image/tool.sh", "x\n"), file("other", "1")]);
+    git.merge("side", "master");
+    assert_eq!(requests(Some(&version)), (version.clone(), 2), "tool.sh is not copied");
+    git.set("master", &merged);
+    git.commit("master", &[file("app.sh", "echo 3\n")]);
+    assert_eq!(requests(Some(&version)), (version.clone(), 2));
+}
+
+#[test]
+fn a_history_deeper_than_what_is_fetched_at_first_is_fetched_step_by_step() {
+    let git = servers().git().repository("refs-deep");
+    commit(&git);
+    let brought = git.id("master");
+    for number in 0..140 {
+        git.commit("master", &[file("app.sh", &format!("echo {number}\n"))]);
+    }
+    let version = only(&check(&source_of(json!({"uri": git.uri(), "branch": "master"})), None));
+    assert_eq!(version["ref"], json!(brought));
+    let requests = servers().git().requests_for("refs-deep");
+    // Refs, the Dockerfile, and 32, 128 and 512 commits.
+    assert_eq!(requests, vec![ONE.replace("NAME", "refs-deep"); 5]);
+}
+
+#[test]
+fn objects_that_come_cut_off_or_in_a_way_that_is_not_known_are_fetched_by_git() {
+    const TYPE: &str =
+        "HTTP/1.1 200 OK\r\nContent-Type: application/x-git-upload-pack-result\r\nConnection: close\r\n\r\n";
+    let git = servers().git().repository("refs-objects");
+    commit(&git);
+    // The objects of a pack that ends in its first one, and a pack of nothing.
+    for body in ["000dpackfile\n0011\u{1}PACK\0\0\0\u{2}0000", "000dpackfile\n0000", "0000", "0010ERR go away\n", ""] {
+        let answer: &'static [u8] = format!("{TYPE}{body}").leak().as_bytes();
+        let mut posts = 0;
+        let proxy = Proxy::start(&servers().git().host(), move |request| {
+            posts += usize::from(request.starts_with("POST"));
+            if request.starts_with("POST") && posts == 2 { Then::Answer(answer) } else { Then::Pass }
+        });
+        let source = source_of(json!({"uri": format!("http://{}/refs-objects.git", proxy.host()), "branch": "master"}));
+        assert_eq!(only(&check(&source, None))["ref"], json!(git.id("master")), "{body:?}");
+    }
 }
 
 #[test]

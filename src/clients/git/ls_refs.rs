@@ -3,19 +3,11 @@
 //! An answer is taken only when it is complete and every line of it is understood: a part of the refs must never pass
 //! for all of them. What is not understood is left to the git program.
 //!
-//! Fact: gitprotocol-v2, "ls-refs", and gitprotocol-common, "pkt-line Format"; docs/facts.md, `ls-refs`.
+//! Fact: gitprotocol-v2, "ls-refs"; docs/facts.md, `ls-refs`.
 
+use super::pkt_line::{DELIMITER, FLUSH, Packet, next, packet};
 use super::remote::Listed;
 use crate::names::CommitId;
-
-/// The most bytes of one packet, its own length included.
-const PACKET_BYTES: usize = 65_520;
-/// How many bytes tell the length of a packet.
-const LENGTH_BYTES: usize = 4;
-/// The end of a request and of an answer.
-const FLUSH: &[u8] = b"0000";
-/// What separates the command from its arguments.
-const DELIMITER: &[u8] = b"0001";
 
 /// The request for the refs whose names begin with one of these texts, and for what symbolic ones point to.
 ///
@@ -32,29 +24,15 @@ pub(super) fn request(prefixes: &[&str]) -> Option<Vec<u8>> {
 }
 
 /// What an answer lists. `None`: it is cut off, an error, or nothing that is known.
-pub(super) fn read(answer: &[u8]) -> Option<Listed> {
+pub(super) fn read(mut answer: &[u8]) -> Option<Listed> {
     let mut listed = Listed::default();
-    let mut rest = answer;
     loop {
-        if rest == FLUSH {
-            return Some(listed);
+        match next(&mut answer)? {
+            Packet::Data(line) => read_line(line, &mut listed)?,
+            Packet::Flush => return answer.is_empty().then_some(listed),
+            Packet::Delimiter => return None,
         }
-        let (length, after) = rest.split_at_checked(LENGTH_BYTES)?;
-        let (line, next) = after.split_at_checked(length_of(length)?.checked_sub(LENGTH_BYTES)?)?;
-        read_line(line, &mut listed)?;
-        rest = next;
     }
-}
-
-fn packet(text: &str) -> Option<Vec<u8>> {
-    let length = text.len() + LENGTH_BYTES;
-    (length <= PACKET_BYTES).then(|| format!("{length:04x}{text}").into_bytes())
-}
-
-fn length_of(digits: &[u8]) -> Option<usize> {
-    // A number with a sign would be read too.
-    let digits = std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
-    usize::from_str_radix(digits, 16).ok().filter(|length| *length <= PACKET_BYTES)
 }
 
 /// Reads `<id> <name>`, and `symref-target:<name>` behind it.
@@ -83,6 +61,7 @@ fn is_name(name: &[u8]) -> bool {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::pkt_line::PACKET_BYTES;
     use super::*;
 
     const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";

@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 
 use sha1::{Digest as _, Sha1};
 
+use super::fetch_pack::{Asked, Fetched};
 use super::{Git, GitError, failed_to, words};
 use crate::clients::process::{Program, ProgramError, Said};
 use crate::names::{Branch, CommitId, ObjectId};
@@ -39,6 +40,8 @@ pub struct Refs {
 pub enum Want {
     /// A branch.
     Branch(Branch),
+    /// A branch whose tip was asked for just now.
+    Tip(Tip),
     /// A commit.
     Commit(CommitId),
     /// Every branch and tag; those that are gone there go here.
@@ -117,6 +120,9 @@ impl Git {
     ///
     /// The server cannot be asked, does not have it, or breaks off.
     pub async fn fetch(&self, want: &Want, depth: Depth) -> Result<Option<CommitId>, GitError> {
+        if let Some(commit) = self.fetch_known(want, depth).await {
+            return Ok(Some(commit));
+        }
         let depth = match depth {
             Depth::Keep => None,
             Depth::Commits(count) => Some(format!("--depth={count}")),
@@ -125,13 +131,12 @@ impl Git {
             Depth::Everything => Some("--depth=2147483647".to_owned()),
         };
         let (flags, refspecs, local) = match want {
-            Want::Branch(branch) => {
-                // Hashed: branches `a` and, later, `a/b` must both have a place.
-                let local = format!("refs/git-image/branches/{}", hex::encode(Sha1::digest(branch.as_str())));
+            Want::Branch(branch) | Want::Tip(Tip { branch, .. }) => {
+                let local = place_of_branch(branch);
                 (None, vec![format!("+{}:{local}", branch.full_ref())], Some(local))
             }
             Want::Commit(commit) => {
-                let local = format!("refs/git-image/commits/{commit}");
+                let local = place_of_commit(*commit);
                 (None, vec![format!("+{commit}:{local}")], Some(local))
             }
             Want::AllRefs => {
@@ -141,7 +146,9 @@ impl Git {
         };
         let program = self.fetch_command().args(flags).args(depth).args(["--end-of-options", "origin"]).args(refspecs);
         match (self.ask(program).await, want) {
-            (Err(GitError::Gone { said, .. }), Want::Branch(branch)) if said.0.contains("couldn't find remote ref") => {
+            (Err(GitError::Gone { said, .. }), Want::Branch(branch) | Want::Tip(Tip { branch, .. }))
+                if said.0.contains("couldn't find remote ref") =>
+            {
                 Err(GitError::NoBranch { branch: branch.clone(), repository: self.repository().clone() })
             }
             (Err(error), _) => Err(error),
@@ -149,8 +156,61 @@ impl Git {
         }
     }
 
+    /// The tip of a branch as it was last fetched. `None`: it was not.
+    pub fn fetched(&self, branch: &Branch) -> Option<CommitId> {
+        self.loose_ref(&place_of_branch(branch)).ok()
+    }
+
+    /// Fetches a commit that is known by its name, in one request of our own. `None`: git must do it.
+    async fn fetch_known(&self, want: &Want, depth: Depth) -> Option<CommitId> {
+        let http = self.http.as_ref().filter(|_| !self.borrows())?;
+        let (commit, local) = match want {
+            Want::Tip(Tip { branch, commit, .. }) => (*commit, place_of_branch(branch)),
+            Want::Commit(commit) => (*commit, place_of_commit(*commit)),
+            Want::Branch(_) | Want::AllRefs => return None,
+        };
+        let boundary = self.boundary().ok()?;
+        let haves: Vec<CommitId> = self.loose_ref(&local).into_iter().collect();
+        let asked = Asked { wants: &[commit.object()], depth, haves: &haves, boundary: &boundary };
+        let fetched = http.fetch(&asked).await?;
+        self.keep(&fetched).await?;
+        // A kill between these steps leaves objects to which nothing leads, and a boundary of commits that are not there.
+        let after = fetched.boundary(&boundary);
+        if after != boundary {
+            let lines: String = after.iter().map(|commit| format!("{commit}\n")).collect();
+            self.replace("shallow", &lines)?;
+        }
+        self.replace(&local, &format!("{commit}\n"))?;
+        Some(commit)
+    }
+
+    /// Puts the objects of a pack into our repository. `None`: git does not take it.
+    async fn keep(&self, fetched: &Fetched) -> Option<()> {
+        if !fetched.has_objects() {
+            return Some(());
+        }
+        let program = self.local("index-pack").args(["--stdin", "--fix-thin", "--promisor"]);
+        program.input(fetched.pack.as_slice()).output().await.ok().map(drop)
+    }
+
+    /// Writes a file of our repository, whole or not at all.
+    fn replace(&self, name: &str, text: &str) -> Option<()> {
+        let path = self.directory.join(name);
+        fs::create_dir_all(path.parent()?).ok()?;
+        // What a kill leaves of it is removed with git's own locks.
+        let lock = self.directory.join(format!("{name}.lock"));
+        fs::write(&lock, text).and_then(|()| fs::rename(&lock, &path)).ok()
+    }
+
     /// Fetches these objects alone, in one request.
     pub(super) async fn fetch_objects(&self, ids: &[ObjectId]) -> Result<(), GitError> {
+        let asked = Asked { wants: ids, depth: Depth::Keep, haves: &[], boundary: &[] };
+        if let Some(http) = self.http.as_ref().filter(|_| !self.borrows())
+            && let Some(fetched) = http.fetch(&asked).await
+            && self.keep(&fetched).await.is_some()
+        {
+            return Ok(());
+        }
         let lines: String = ids.iter().map(|id| format!("{id}\n")).collect();
         // What we have says nothing about these, so it is not told.
         let program = self.remote_with("fetch", &["-c", "fetch.negotiationAlgorithm=noop"]);
@@ -234,6 +294,16 @@ impl Git {
             .parse()
             .map_err(|error| failed_to("read", &path)(std::io::Error::new(std::io::ErrorKind::InvalidData, error)))
     }
+}
+
+/// Our ref for a branch of the server. Hashed: branches `a` and, later, `a/b` must both have a place.
+fn place_of_branch(branch: &Branch) -> String {
+    format!("refs/git-image/branches/{}", hex::encode(Sha1::digest(branch.as_str())))
+}
+
+/// Our ref for a commit of the server.
+fn place_of_commit(commit: CommitId) -> String {
+    format!("refs/git-image/commits/{commit}")
 }
 
 fn fetch_flags(program: Program) -> Program {

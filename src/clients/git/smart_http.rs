@@ -1,10 +1,11 @@
-//! The refs of a server over our own HTTP client: one request, and no child.
+//! What is asked of a server over our own HTTP client: one request each, and no child that speaks to it.
 //!
 //! This is the short way for the common case, and it gives up easily: on any answer but the one that was hoped for, the
 //! git program asks again in its own way, and it is its words that a person reads. So nothing here is an error.
 //!
 //! Redirects are not followed and proxies not used, so credentials go to the host of `source.git.uri` and to no other.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -16,6 +17,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::{ClientConfig, RootCertStore};
 use url::Url;
 
+use super::fetch_pack::{self, Fetched};
 use super::login::BUNDLES;
 use super::ls_refs;
 use super::remote::Listed;
@@ -26,8 +28,10 @@ use crate::request::{Credentials, GitSource, Verify};
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// How long nothing may come. git itself waits longer, and it is asked next.
 const STALL: Duration = Duration::from_secs(10);
-/// The most bytes of an answer: a server that does not look at prefixes lists all its refs, and a million are too many.
-const ANSWER_BYTES: usize = 64 << 20;
+/// The same, where the server has objects to look for and to pack.
+const PACK_STALL: Duration = Duration::from_secs(30);
+/// The most bytes of an answer, which is kept in memory. git, which keeps none, is asked for what is larger.
+const ANSWER_BYTES: usize = 32 << 20;
 
 const REQUEST_TYPE: &str = "application/x-git-upload-pack-request";
 const ANSWER_TYPE: &str = "application/x-git-upload-pack-result";
@@ -44,6 +48,8 @@ pub(super) struct SmartHttp {
     url: Url,
     authorization: Option<HeaderValue>,
     trust: Trust,
+    /// Made when it is first needed: it may read the certificates of the system.
+    client: OnceLock<Option<Client>>,
 }
 
 /// Which servers are trusted.
@@ -78,13 +84,23 @@ impl SmartHttp {
         }
         let url = Url::parse(&format!("{}/git-upload-pack", repository.trim_end_matches('/'))).ok()?;
         let authorization = source.credentials.as_ref().map(basic);
-        Some(Self { url, authorization, trust })
+        Some(Self { url, authorization, trust, client: OnceLock::new() })
     }
 
     /// The refs whose names begin with one of these texts. `None`: git must be asked.
     pub(super) async fn list(&self, prefixes: &[&str]) -> Option<Listed> {
-        let request = self.client()?.post(self.url.clone()).headers(self.headers()).body(ls_refs::request(prefixes)?);
-        let mut response = tokio::time::timeout(STALL, request.send()).await.ok()?.ok()?;
+        ls_refs::read(&self.answer(ls_refs::request(prefixes)?, STALL).await?)
+    }
+
+    /// Objects as a pack. `None`: git must be asked.
+    pub(super) async fn fetch(&self, asked: &fetch_pack::Asked<'_>) -> Option<Fetched> {
+        fetch_pack::read(&self.answer(fetch_pack::request(asked)?, PACK_STALL).await?)
+    }
+
+    /// The answer to a command of protocol version 2, when it is one.
+    async fn answer(&self, command: Vec<u8>, stall: Duration) -> Option<Vec<u8>> {
+        let request = self.client()?.post(self.url.clone()).headers(self.headers()).body(command);
+        let mut response = tokio::time::timeout(stall, request.send()).await.ok()?.ok()?;
         let is_answer = response.status() == StatusCode::OK
             && response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind == ANSWER_TYPE)
             && !response.headers().contains_key(CONTENT_ENCODING);
@@ -92,13 +108,13 @@ impl SmartHttp {
             return None;
         }
         let mut answer = Vec::new();
-        while let Some(chunk) = tokio::time::timeout(STALL, response.chunk()).await.ok()?.ok()? {
+        while let Some(chunk) = tokio::time::timeout(stall, response.chunk()).await.ok()?.ok()? {
             answer.extend_from_slice(&chunk);
             if ANSWER_BYTES < answer.len() {
                 return None;
             }
         }
-        ls_refs::read(&answer)
+        Some(answer)
     }
 
     fn headers(&self) -> HeaderMap {
@@ -110,8 +126,12 @@ impl SmartHttp {
         headers
     }
 
-    /// The client. Reads the certificates of the system only where they are needed: that takes longer than a request.
-    fn client(&self) -> Option<Client> {
+    fn client(&self) -> Option<&Client> {
+        self.client.get_or_init(|| self.make_client()).as_ref()
+    }
+
+    /// Reads the certificates of the system only where they are needed: that takes longer than a request.
+    fn make_client(&self) -> Option<Client> {
         // Fails only when a provider was installed before, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let builder = Client::builder()

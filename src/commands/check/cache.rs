@@ -70,11 +70,6 @@ impl Cache {
         self.directory.join("repository")
     }
 
-    /// Whether no check has left anything.
-    pub fn is_empty(&self) -> bool {
-        !self.seen_file().exists()
-    }
-
     /// What was seen of this tip, when it is the one that was last seen.
     pub fn seen(&self, tip: CommitId) -> Option<Seen> {
         let text = std::fs::read(self.seen_file()).ok()?;

@@ -3,6 +3,7 @@
 //! - `TURNS=50`: how often each row is measured.
 //! - `REPOSITORY=path`: a repository of your own instead of the one that is made.
 //! - `PEER=directory`: the git resource's programs, of its `/opt/resource`; they need bash and jq.
+//! - `OTHER=program`: another check of ours, of a build before a change.
 
 #![expect(
     clippy::disallowed_methods,
@@ -14,121 +15,204 @@ mod history;
 mod support;
 mod table;
 
+use std::cell::RefCell;
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use history::{BRANCH, CONTEXT, History};
+use history::{BRANCH, BRANCHES, CONTEXT, History, NAME, OLD, feature};
 use serde_json::{Value, json};
+use support::git::Traffic;
 use support::program::Program;
-use support::temporary;
+use support::{servers, temporary};
 use table::{Row, time};
 
 const DOCKERFILE: &str = "FROM scratch\nCOPY tool.sh /tool.sh\n";
 
+const GIT_RESOURCE: &str = "check of the git resource";
+
+/// Of how many branches the git resource's round is: of all it would take minutes.
+const PEER_BRANCHES: u64 = 20;
+
 fn main() {
     let history = History::make(DOCKERFILE);
     let place = temporary();
-    let bench = Bench { history: &history, place: place.path(), peer: std::env::var_os("PEER") };
+    let bench = Bench {
+        history: &history,
+        place: place.path(),
+        peer: std::env::var_os("PEER"),
+        other: std::env::var_os("OTHER"),
+        traffic: RefCell::default(),
+    };
     bench.nothing_new();
+    bench.round();
     bench.new_commit();
-    bench.cold();
+    bench.cold("check, cold", CONTEXT);
+    if history.has_old {
+        bench.cold("check, cold, the image changed 5,000 commits ago", OLD);
+    }
 }
 
 struct Bench<'a> {
     history: &'a History,
     place: &'a Path,
     peer: Option<OsString>,
+    other: Option<OsString>,
+    /// What each row asked of the server when it was last run.
+    traffic: RefCell<Vec<(&'static str, Traffic)>>,
+}
+
+/// A check that is measured.
+#[derive(Clone, Copy)]
+enum Check<'a> {
+    Ours,
+    Other(&'a OsString),
+    Peer(&'a OsString),
+}
+
+impl Check<'_> {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ours => "check",
+            Self::Other(_) => "check of OTHER",
+            Self::Peer(_) => GIT_RESOURCE,
+        }
+    }
 }
 
 impl Bench<'_> {
     fn nothing_new(&self) {
-        let (ours, peer) = (self.directory("nothing-new"), self.directory("nothing-new-peer"));
-        let (version, _) = self.ours(&ours, &Value::Null);
         let mut rows = vec![
-            Row::new("git ls-remote", || time(git().args(["ls-remote", self.uri(), &format!("refs/heads/{BRANCH}")]))),
-            Row::new("check", || self.ours(&ours, &version).1),
+            self.row("git ls-remote", || time(git().args(["ls-remote", self.uri(), &format!("refs/heads/{BRANCH}")]))),
         ];
-        self.add_peer(&mut rows, &peer);
+        for check in self.checks() {
+            let cache = self.directory("nothing-new", check);
+            let version = self.run(check, &cache, BRANCH, CONTEXT, None).0;
+            rows.push(self.row(check.name(), move || self.run(check, &cache, BRANCH, CONTEXT, Some(&version)).1));
+        }
         table::print("check, nothing new", || {}, rows);
+        self.print_traffic();
+    }
+
+    /// Nothing new on any branch, each of which has a check container of its own.
+    fn round(&self) {
+        let mut rows = Vec::new();
+        for check in self.checks() {
+            let count = if matches!(check, Check::Peer(_)) { PEER_BRANCHES } else { BRANCHES };
+            let known: Vec<_> = (0..count)
+                .map(|number| {
+                    let cache = self.directory(&format!("round-{number}"), check);
+                    let version = self.run(check, &cache, &feature(number), CONTEXT, None).0;
+                    (feature(number), cache, version)
+                })
+                .collect();
+            let one = move |(branch, cache, version): &(String, PathBuf, Value)| {
+                self.run(check, cache, branch, CONTEXT, Some(version)).1
+            };
+            let factor = u32::try_from(BRANCHES / count).expect("it is small");
+            rows.push(self.row(check.name(), move || known.iter().map(one).sum::<Duration>() * factor));
+        }
+        table::print_in("check of 200 branches, nothing new", 3, || {}, rows);
+        self.print_traffic();
+        if self.peer.is_some() {
+            say(format_args!("  ({GIT_RESOURCE}: {PEER_BRANCHES} branches, the time for {BRANCHES})"));
+        }
     }
 
     fn new_commit(&self) {
-        let (ours, peer) = (self.directory("new-commit"), self.directory("new-commit-peer"));
         let clone = self.place.join("new-commit-clone");
         time(git().args(["clone", "--quiet", "--bare", "--branch", BRANCH, self.uri()]).arg(&clone));
-        let (version, _) = self.ours(&ours, &Value::Null);
         let mut rows = vec![
-            Row::new("git fetch", || time(git().arg("-C").arg(&clone).args(["fetch", "--quiet", "origin", BRANCH]))),
-            Row::new("check", || self.ours(&ours, &version).1),
+            self.row("git fetch", || time(git().arg("-C").arg(&clone).args(["fetch", "--quiet", "origin", BRANCH]))),
         ];
-        self.add_peer(&mut rows, &peer);
+        for check in self.checks() {
+            let cache = self.directory("new-commit", check);
+            let version = self.run(check, &cache, BRANCH, CONTEXT, None).0;
+            rows.push(self.row(check.name(), move || self.run(check, &cache, BRANCH, CONTEXT, Some(&version)).1));
+        }
         table::print("check, one new commit", || self.history.commit(), rows);
+        self.print_traffic();
     }
 
-    fn cold(&self) {
-        let (ours, peer) = (self.place.join("cold"), self.place.join("cold-peer"));
+    fn cold(&self, title: &str, context: &'static str) {
         let (shallow, full) = (self.place.join("cold-shallow"), self.place.join("cold-full"));
         let mut rows = vec![
-            Row::new("git fetch --depth=32 --filter=blob:none", || {
+            self.row("git fetch --depth=32 --filter=blob:none", || {
                 remove(&shallow);
                 self.empty_repository(&shallow);
                 let mut fetch = git();
                 fetch.arg("-C").arg(&shallow).args(["fetch", "--quiet", "--depth=32", "--filter=blob:none", "origin"]);
                 time(fetch.arg(BRANCH))
             }),
-            Row::new("check", || {
-                remove(&ours);
-                std::fs::create_dir(&ours).expect("a directory can be made");
-                self.ours(&ours, &Value::Null).1
-            }),
-            Row::new("git clone", || {
+            self.row("git clone", || {
                 remove(&full);
                 time(git().args(["clone", "--quiet", "--bare", "--branch", BRANCH, self.uri()]).arg(&full))
             }),
         ];
-        if self.peer.is_some() {
-            rows.push(Row::new("check of the git resource", || {
-                remove(&peer);
-                std::fs::create_dir(&peer).expect("a directory can be made");
-                self.peer(&peer, None).1
+        for check in self.checks() {
+            rows.push(self.row(check.name(), move || {
+                let cache = self.directory("cold", check);
+                self.run(check, &cache, BRANCH, context, None).1
             }));
         }
-        table::print("check, cold", || {}, rows);
+        table::print_in(title, 5, || {}, rows);
+        self.print_traffic();
     }
 
-    fn add_peer<'a>(&'a self, rows: &mut Vec<Row<'a>>, cache: &'a Path) {
-        if self.peer.is_some() {
-            let (version, _) = self.peer(cache, None);
-            rows.push(Row::new("check of the git resource", move || self.peer(cache, Some(&version)).1));
+    fn checks(&self) -> Vec<Check<'_>> {
+        let others = self.other.iter().map(Check::Other).chain(self.peer.iter().map(Check::Peer));
+        std::iter::once(Check::Ours).chain(others).collect()
+    }
+
+    /// A row whose requests are counted too, outside of the time that is measured.
+    fn row<'r>(&'r self, name: &'static str, run: impl Fn() -> Duration + 'r) -> Row<'r> {
+        Row::new(name, move || {
+            let before = servers().git().traffic_of(NAME);
+            let elapsed = run();
+            let after = servers().git().traffic_of(NAME);
+            let traffic = Traffic { requests: after.requests - before.requests, bytes: after.bytes - before.bytes };
+            let mut all = self.traffic.borrow_mut();
+            all.retain(|(row, _)| *row != name);
+            all.push((name, traffic));
+            elapsed
+        })
+    }
+
+    fn print_traffic(&self) {
+        say(format_args!("{:<56} {:>10} {:>10}", "", "requests", "kB"));
+        for (name, Traffic { requests, bytes }) in self.traffic.take() {
+            say(format_args!("  {name:<54} {requests:>10} {:>10}", bytes.div_ceil(1000)));
         }
     }
 
-    /// Runs check with this directory for its cache; the newest version, and how long it took.
-    fn ours(&self, cache: &Path, version: &Value) -> (Value, Duration) {
+    /// Runs a check with this directory for its cache; the newest version, and how long it took.
+    fn run(
+        &self,
+        check: Check<'_>,
+        cache: &Path,
+        branch: &str,
+        context: &str,
+        version: Option<&Value>,
+    ) -> (Value, Duration) {
+        let peers_source = json!({"uri": self.uri(), "branch": branch, "paths": [context]});
         let source = json!({
-            "git": {"uri": self.uri(), "branch": BRANCH},
+            "git": {"uri": self.uri(), "branch": branch},
             "registry": {"repository": "127.0.0.1:1/nobody"},
-            "build": {"context": CONTEXT},
+            "build": {"context": context},
         });
-        let ran = Program::check().environment("TMPDIR", cache).run(&json!({"source": source, "version": version}));
+        let program = match check {
+            Check::Ours => Program::check(),
+            Check::Other(program) => Program::run_by(Command::new(program)),
+            Check::Peer(directory) => {
+                let request = json!({"source": peers_source, "version": version});
+                let program = Program::run_by(Command::new(Path::new(directory).join("check")));
+                let ran = program.environment("TMPDIR", cache).environment("HOME", cache).run(&request);
+                return (newest(&ran.succeeds()), ran.elapsed);
+            }
+        };
+        let ran = program.environment("TMPDIR", cache).run(&json!({"source": source, "version": version}));
         (newest(&ran.succeeds()), ran.elapsed)
-    }
-
-    fn peer(&self, cache: &Path, version: Option<&Value>) -> (Value, Duration) {
-        let directory = self.peer.as_ref().expect("it is called only when there is one");
-        let request = json!({"source": {"uri": self.uri(), "branch": BRANCH, "paths": [CONTEXT]}, "version": version});
-        let input = cache.join("request.json");
-        std::fs::write(&input, request.to_string()).expect("a file can be written");
-        let mut command = Command::new(Path::new(directory).join("check"));
-        command.stdin(std::fs::File::open(&input).expect("it was just written"));
-        command.env("TMPDIR", cache).env("HOME", cache);
-        let begin = Instant::now();
-        let output = command.output().expect("PEER is a directory with a check that runs here");
-        let elapsed = begin.elapsed();
-        assert!(output.status.success(), "{command:?} failed:\n{}", String::from_utf8_lossy(&output.stderr));
-        (newest(&serde_json::from_slice(&output.stdout).expect("a check answers JSON")), elapsed)
     }
 
     /// Makes an empty repository that has the server's as its remote.
@@ -141,11 +225,18 @@ impl Bench<'_> {
         self.history.git.uri()
     }
 
-    fn directory(&self, name: &str) -> std::path::PathBuf {
-        let path = self.place.join(name);
+    /// A new, empty directory for the cache of a check.
+    fn directory(&self, name: &str, check: Check<'_>) -> PathBuf {
+        let path = self.place.join(format!("{name}-{}", check.name().replace(' ', "-")));
+        remove(&path);
         std::fs::create_dir(&path).expect("a directory can be made");
         path
     }
+}
+
+#[expect(clippy::print_stdout, reason = "the table is what a benchmark is run for")]
+fn say(line: std::fmt::Arguments<'_>) {
+    println!("{line}");
 }
 
 fn newest(versions: &Value) -> Value {

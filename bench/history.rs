@@ -1,4 +1,5 @@
-//! A git repository as large as those of big teams: 28,000 commits, 3,000 files; or one of your own (`REPOSITORY`).
+//! A git repository as large as those of big teams: 28,000 commits, 3,000 files, 200 further branches; or one of your
+//! own (`REPOSITORY`), with such branches.
 
 #![allow(dead_code, reason = "each benchmark uses a part of it")]
 
@@ -17,31 +18,47 @@ const COMMITS: u64 = 28_000;
 /// The image changes with every commit of this many; the newest change lies half as many commits below the tip.
 const IMAGE_EVERY: u64 = 250;
 
+/// How many commits below the tip the image of [`OLD`] changed last.
+const OLD_AGE: u64 = 5_000;
+
+/// How many branches there are besides [`BRANCH`].
+pub const BRANCHES: u64 = 200;
+
+/// The name on the git server.
+pub const NAME: &str = "history";
+
 /// The branch.
 pub const BRANCH: &str = "master";
 
 /// The directory of the image.
 pub const CONTEXT: &str = "ci/image";
 
+/// The directory of an image that has not changed for long.
+pub const OLD: &str = "ci/old";
+
 /// A repository on the shared git server, to which commits can be added.
 pub struct History {
     /// The repository.
     pub git: GitRepository,
+    /// Whether there is an image in [`OLD`].
+    pub has_old: bool,
     next: Cell<u64>,
 }
 
 impl History {
     /// Makes the repository, or copies `REPOSITORY`'s HEAD and puts an image on top of it.
     pub fn make(dockerfile: &str) -> Self {
-        let git = servers().git().repository("history");
+        let git = servers().git().repository(NAME);
         let mut stream = String::new();
-        let commits = match std::env::var_os("REPOSITORY") {
+        let given = std::env::var_os("REPOSITORY");
+        let has_old = given.is_none();
+        let commits = match given {
             Some(path) => {
                 let path = std::fs::canonicalize(Path::new(&path)).expect("REPOSITORY is the path of a repository");
                 let path = path.to_str().expect("the path of REPOSITORY is text");
                 git.git(&["fetch", "--quiet", path, &format!("+HEAD:refs/heads/{BRANCH}")]);
                 begin(&mut stream, COMMITS, Some(BRANCH));
-                image(&mut stream, dockerfile, 0);
+                image(&mut stream, CONTEXT, dockerfile, 0);
                 (1..=IMAGE_EVERY / 2).for_each(|number| application(&mut stream, COMMITS + number));
                 COMMITS + IMAGE_EVERY / 2
             }
@@ -49,17 +66,30 @@ impl History {
                 for number in 0..COMMITS {
                     application(&mut stream, number);
                     if number % IMAGE_EVERY == IMAGE_EVERY / 2 {
-                        image(&mut stream, dockerfile, number);
+                        image(&mut stream, CONTEXT, dockerfile, number);
+                    }
+                    if number == COMMITS - OLD_AGE {
+                        image(&mut stream, OLD, dockerfile, number);
                     }
                 }
                 COMMITS
             }
         };
         import(&git, &stream);
+        stream.clear();
+        for number in 0..BRANCHES {
+            let from = format!("refs/heads/{BRANCH}~{}", number * 4);
+            (0..3).for_each(|commit| {
+                let name = feature(number);
+                begin_on(&mut stream, &name, commits + number, (commit == 0).then_some(from.as_str()));
+                write_text(&mut stream, "src/feature.c", &format!("int feature = {number}, state = {commit};\n"));
+            });
+        }
+        import(&git, &stream);
         // As servers keep what is fetched often.
         git.git(&["repack", "-a", "-d", "--quiet", "--write-bitmap-index"]);
         git.git(&["commit-graph", "write", "--reachable"]);
-        Self { git, next: Cell::new(commits) }
+        Self { git, has_old, next: Cell::new(commits) }
     }
 
     /// Adds a commit that does not touch the image.
@@ -70,6 +100,11 @@ impl History {
         import(&self.git, &stream);
         self.next.set(self.next.get() + 1);
     }
+}
+
+/// The name of a branch besides [`BRANCH`].
+pub fn feature(number: u64) -> String {
+    format!("feature/{number:03}")
 }
 
 /// A commit of the application; the first one brings all its files.
@@ -99,19 +134,24 @@ fn write_file(stream: &mut String, file: u64, number: u64) {
     write_text(stream, &path, &text);
 }
 
-fn image(stream: &mut String, dockerfile: &str, number: u64) {
-    write_text(stream, &format!("{CONTEXT}/Dockerfile"), dockerfile);
-    write_text(stream, &format!("{CONTEXT}/tool.sh"), &format!("echo tool {number}\n"));
+fn image(stream: &mut String, context: &str, dockerfile: &str, number: u64) {
+    write_text(stream, &format!("{context}/Dockerfile"), dockerfile);
+    write_text(stream, &format!("{context}/tool.sh"), &format!("echo tool {number}\n"));
 }
 
-/// The head of a commit in the language of `git fast-import`.
+/// The head of a commit of [`BRANCH`] in the language of `git fast-import`.
 fn begin(stream: &mut String, number: u64, from: Option<&str>) {
+    begin_on(stream, BRANCH, number, from.map(|branch| format!("refs/heads/{branch}^0")).as_deref());
+}
+
+/// The head of a commit of any branch.
+fn begin_on(stream: &mut String, branch: &str, number: u64, from: Option<&str>) {
     let (message, time) = (format!("commit {number}"), FIRST_COMMIT + 60 * number);
-    writeln!(stream, "commit refs/heads/{BRANCH}\ncommitter Ada <ada@acme.example> {time} +0000")
+    writeln!(stream, "commit refs/heads/{branch}\ncommitter Ada <ada@acme.example> {time} +0000")
         .expect("a text grows");
     writeln!(stream, "data {}\n{message}", message.len()).expect("a text grows");
-    if let Some(branch) = from {
-        writeln!(stream, "from refs/heads/{branch}^0").expect("a text grows");
+    if let Some(from) = from {
+        writeln!(stream, "from {from}").expect("a text grows");
     }
 }
 

@@ -77,7 +77,7 @@ server.bind = "127.0.0.1"
 server.port = {port}
 server.upload-dirs = ("{root}")
 accesslog.filename = "|tee {root}/access"
-accesslog.format = "%r %>s"
+accesslog.format = "%r %>s %I %O"
 alias.url = ("" => "{BACKEND}")
 cgi.assign = ("" => "")
 setenv.set-environment = ("GIT_PROJECT_ROOT" => "{root}/repositories", "GIT_HTTP_EXPORT_ALL" => "1", "PATH" => "/usr/bin:/bin")
@@ -142,10 +142,25 @@ auth.require = ("" => ("method" => "basic", "realm" => "test", "require" => "val
     }
 
     /// The requests about one repository so far: `GET /acme.git/info/refs?service=git-upload-pack HTTP/1.1 200`.
-    ///
-    /// The access log is written after an answer, so this sends one request more, and waits for that one's line.
     #[track_caller]
     pub fn requests_for(&self, name: &str) -> Vec<String> {
+        let request = |line: String| line.rsplitn(3, ' ').last().unwrap_or_default().to_owned();
+        self.log_of(name).into_iter().map(request).collect()
+    }
+
+    /// How much was asked and answered about one repository so far.
+    #[track_caller]
+    pub fn traffic_of(&self, name: &str) -> Traffic {
+        let log = self.log_of(name);
+        let bytes = log.iter().flat_map(|line| line.rsplit(' ').take(2));
+        Traffic { requests: log.len(), bytes: bytes.map(|count| count.parse::<usize>().expect("a number")).sum() }
+    }
+
+    /// The lines of the access log about one repository.
+    ///
+    /// It is written after an answer, so this sends one request more, and waits for that one's line.
+    #[track_caller]
+    fn log_of(&self, name: &str) -> Vec<String> {
         static LAST: AtomicU64 = AtomicU64::new(0);
         let mark = format!("mark-{}", LAST.fetch_add(1, Ordering::Relaxed));
         http::get(&self.uri(&mark));
@@ -153,6 +168,13 @@ auth.require = ("" => ("method" => "basic", "realm" => "test", "require" => "val
         wait_until("the git server's access log", || log().contains(&format!("/{mark}.git ")));
         log().lines().filter(|line| line.contains(&format!("/{name}.git/"))).map(str::to_owned).collect()
     }
+}
+
+/// Requests, and the bytes of them and of their answers, with their heads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traffic {
+    pub requests: usize,
+    pub bytes: usize,
 }
 
 /// A change of one path in a commit.

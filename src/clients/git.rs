@@ -46,6 +46,7 @@ pub use error::{GitError, Login};
 pub(crate) use read::blob_id;
 pub use read::{Attributes, CommitFacts, Setting};
 pub use remote::{Depth, Refs, Tip, Want};
+pub use smart_http::Server;
 pub use submodules::Modules;
 pub use tunnel::ProxyFault;
 pub use working_tree::{Head, REMOTE, WorkingTree, WorkingTreeError};
@@ -60,7 +61,7 @@ pub struct Git {
     login: login::Login,
     commit_filter: CommitFilter,
     /// The short way to the server, where there is one.
-    http: Option<smart_http::SmartHttp>,
+    server: Server,
     say: Say,
 }
 
@@ -104,9 +105,15 @@ impl Git {
             uri: source.uri.clone(),
             login,
             commit_filter: source.commit_filter.clone(),
-            http: smart_http::SmartHttp::of(source, environment),
+            server: Server::of(source, environment),
             say: say.clone(),
         })
+    }
+
+    /// Asks through this server, which has been asked before: what it said then counts here too.
+    #[must_use]
+    pub fn through(self, server: Server) -> Self {
+        Self { server, ..self }
     }
 
     /// Opens a repository of our own for another remote, as a submodule's.
@@ -270,7 +277,10 @@ fn make_repository(directory: &Path, uri: &GitUrl) -> Result<(), GitError> {
         let path = directory.join(name);
         fs::create_dir_all(&path).map_err(failed_to("make", &path))?;
     }
-    write(&directory.join("HEAD"), b"ref: refs/heads/none\n")?;
+    let (head, branch) = (directory.join("HEAD"), b"ref: refs/heads/none\n");
+    if !fs::read(&head).is_ok_and(|found| found == branch) {
+        write(&head, branch)?;
+    }
     if is_ours {
         return Ok(());
     }

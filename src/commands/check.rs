@@ -4,7 +4,7 @@ mod cache;
 
 use std::collections::BTreeMap;
 
-use crate::clients::git::{Depth, Git, Want};
+use crate::clients::git::{Depth, Git, Server, Tip, Want};
 use crate::clients::registry::Registry;
 use crate::commands::bases::Resolved;
 use crate::commands::check::cache::{Cache, Seen};
@@ -43,17 +43,31 @@ async fn check_with(request: &CheckRequest, edge: &Edge, say: &Say, cache: &Cach
     let CheckRequest { source, version } = request;
     // Git knows nothing of bases.
     let given = version.map(Version::without_bases);
-    let git = Git::open(&source.git, &cache.repository(), &edge.programs, say).await?;
-    let tip = git.tip(source.git.branch.as_ref()).await?;
-    if let Some(known) = cache.seen(tip.commit)
-        && given.is_none_or(|given| given == known.version)
-        && (given.is_some() || (source.announce == Announce::All && source.git.version_depth.get() == 1))
+    let answered_before = |tip: &Tip| {
+        cache.seen(tip.commit).filter(|seen| match given {
+            Some(given) => given == seen.version,
+            None => source.announce == Announce::All && source.git.version_depth.get() == 1,
+        })
+    };
+    let server = Server::of(&source.git, &edge.programs);
+    let told = server.tip(source.git.branch.as_ref()).await;
+    if let Some(tip) = &told
+        && let Some(seen) = answered_before(tip)
     {
-        say.line(format_args!("git: {} is still at {}: nothing new", tip.branch, tip.commit.short()));
-        let wanted = known.bases.map(|bases| (known.version, bases)).into_iter().collect();
-        let bases = now(source, &wanted, say).await?;
-        return Ok(answered(&[known.version], version.as_ref(), &bases, say));
+        return unchanged(request, tip, seen, say).await;
     }
+    // Only now: to write files takes longer than to ask.
+    let git = Git::open(&source.git, &cache.repository(), &edge.programs, say).await?.through(server);
+    let tip = match told {
+        Some(tip) => tip,
+        None => {
+            let tip = git.tip(source.git.branch.as_ref()).await?;
+            if let Some(seen) = answered_before(&tip) {
+                return unchanged(request, &tip, seen, say).await;
+            }
+            tip
+        }
+    };
     let want = Want::Tip(tip.clone());
     match git.fetched(&tip.branch) {
         Some(commit) if commit == tip.commit => {}
@@ -128,6 +142,14 @@ async fn check_with(request: &CheckRequest, edge: &Edge, say: &Say, cache: &Cach
         }
     }
     Ok(answered(&found.versions, version.as_ref(), &bases, say))
+}
+
+/// The answer for a tip that was seen before.
+async fn unchanged(request: &CheckRequest, tip: &Tip, seen: Seen, say: &Say) -> Result<Vec<Version>, Error> {
+    say.line(format_args!("git: {} is still at {}: nothing new", tip.branch, tip.commit.short()));
+    let wanted = seen.bases.map(|bases| (seen.version, bases)).into_iter().collect();
+    let bases = now(&request.source, &wanted, say).await?;
+    Ok(answered(&[seen.version], request.version.as_ref(), &bases, say))
 }
 
 /// What is announced, with a word where git alone has nothing new.

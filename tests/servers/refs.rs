@@ -149,6 +149,28 @@ fn objects_that_come_cut_off_or_in_a_way_that_is_not_known_are_fetched_by_git() 
 }
 
 #[test]
+fn a_check_that_is_killed_while_it_fetches_leaves_what_the_next_one_goes_on_with() {
+    let git = servers().git().repository("refs-killed");
+    commit(&git);
+    let place = temporary();
+    let mut posts = 0;
+    // Killed with the first commits on their way, then with the Dockerfile on its way, which is after the commits.
+    let proxy = Proxy::start(&servers().git().host(), move |_| {
+        posts += 1;
+        if [2, 5].contains(&posts) { Then::Hold } else { Then::Pass }
+    });
+    let source = source_of(json!({"uri": format!("http://{}/refs-killed.git", proxy.host()), "branch": "master"}));
+    let program = || Program::check().environment("TMPDIR", place.path());
+    for _ in 0..2 {
+        let running = program().start(&json!({"source": source}).to_string());
+        proxy.wait_until_held();
+        running.terminate();
+        assert_eq!(running.wait().code, Some(1));
+    }
+    assert_eq!(only(&program().run(&json!({"source": source})))["ref"], json!(git.id("master")));
+}
+
+#[test]
 fn settings_of_git_that_may_matter_are_left_to_git() {
     let git = servers().git().repository("refs-settings");
     commit(&git);

@@ -11,6 +11,9 @@ use super::{Git, GitError, failed_to, words};
 use crate::clients::process::{Program, ProgramError, Said};
 use crate::names::{Branch, CommitId, ObjectId};
 
+/// How many objects are fetched by their names without git: Dockerfiles and their like.
+const FEW_OBJECTS: usize = 32;
+
 /// The newest commit of a branch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tip {
@@ -62,7 +65,7 @@ pub enum Depth {
 }
 
 impl Git {
-    /// The tip of a branch, or with `None` of the branch that the remote's HEAD names: one `git ls-remote`.
+    /// The tip of a branch, or with `None` of the branch that the remote's HEAD names: one request, or `git ls-remote`.
     ///
     /// `default_branch` is known only with `None`: a server that is asked for one branch need not list its other refs.
     ///
@@ -70,35 +73,27 @@ impl Git {
     ///
     /// The server cannot be asked, or has no such branch.
     pub async fn tip(&self, branch: Option<&Branch>) -> Result<Tip, GitError> {
-        match branch {
-            Some(branch) => {
-                let full = branch.full_ref();
-                let listed = match self.listed(&[full.as_str()]).await {
-                    Some(listed) => listed,
-                    None => self.ls_remote(&["--heads"], &[full.as_str()]).await?,
-                };
-                self.tip_in(&listed, branch, None)
-            }
-            None => self.tip_and_default_branch(None).await,
+        let Some(branch) = branch else { return self.tip_and_default_branch(None).await };
+        if let Some(tip) = self.server.tip(Some(branch)).await {
+            return Ok(tip);
         }
+        let listed = self.ls_remote(&["--heads"], &[branch.full_ref().as_str()]).await?;
+        self.tip_in(listed, branch)
     }
 
-    /// The tip of a branch as [`Git::tip`] gives it, and the default branch with it: still one `git ls-remote`.
+    /// The tip of a branch as [`Git::tip`] gives it, and the default branch with it: still one question.
     ///
     /// # Errors
     ///
     /// As [`Git::tip`].
     pub async fn tip_and_default_branch(&self, branch: Option<&Branch>) -> Result<Tip, GitError> {
-        let full = branch.map(Branch::full_ref);
-        let prefixes: Vec<&str> = std::iter::once("HEAD").chain(full.as_deref()).collect();
-        // Which branch is the default one is not told by every server that knows the command: git has other ways.
-        let listed = match self.listed(&prefixes).await.filter(|listed| listed.head.is_some()) {
-            Some(listed) => listed,
-            None => self.ls_remote(&["--symref"], &["HEAD", full.as_deref().unwrap_or("refs/heads/*")]).await?,
-        };
-        let default_branch = listed.head.clone();
-        match branch.cloned().or_else(|| default_branch.clone()) {
-            Some(branch) => self.tip_in(&listed, &branch, default_branch),
+        if let Some(tip) = self.server.tip_and_default_branch(branch).await {
+            return Ok(tip);
+        }
+        let full = branch.map_or_else(|| "refs/heads/*".to_owned(), Branch::full_ref);
+        let listed = self.ls_remote(&["--symref"], &["HEAD", full.as_str()]).await?;
+        match branch.cloned().or_else(|| listed.head.clone()) {
+            Some(branch) => self.tip_in(listed, &branch),
             None => Err(GitError::NoDefaultBranch { repository: self.repository().clone() }),
         }
     }
@@ -163,7 +158,9 @@ impl Git {
 
     /// Fetches a commit that is known by its name, in one request of our own. `None`: git must do it.
     async fn fetch_known(&self, want: &Want, depth: Depth) -> Option<CommitId> {
-        let http = self.http.as_ref().filter(|_| !self.borrows())?;
+        if self.borrows() {
+            return None;
+        }
         let (commit, local) = match want {
             Want::Tip(Tip { branch, commit, .. }) => (*commit, place_of_branch(branch)),
             Want::Commit(commit) => (*commit, place_of_commit(*commit)),
@@ -172,7 +169,7 @@ impl Git {
         let boundary = self.boundary().ok()?;
         let haves: Vec<CommitId> = self.loose_ref(&local).into_iter().collect();
         let asked = Asked { wants: &[commit.object()], depth, haves: &haves, boundary: &boundary };
-        let fetched = http.fetch(&asked).await?;
+        let fetched = self.server.fetch(&asked).await?;
         self.keep(&fetched).await?;
         // A kill between these steps leaves objects to which nothing leads, and a boundary of commits that are not there.
         let after = fetched.boundary(&boundary);
@@ -205,8 +202,10 @@ impl Git {
     /// Fetches these objects alone, in one request.
     pub(super) async fn fetch_objects(&self, ids: &[ObjectId]) -> Result<(), GitError> {
         let asked = Asked { wants: ids, depth: Depth::Keep, haves: &[], boundary: &[] };
-        if let Some(http) = self.http.as_ref().filter(|_| !self.borrows())
-            && let Some(fetched) = http.fetch(&asked).await
+        // More of them may be a whole checkout, which git writes to the disk while it comes.
+        if ids.len() <= FEW_OBJECTS
+            && !self.borrows()
+            && let Some(fetched) = self.server.fetch(&asked).await
             && self.keep(&fetched).await.is_some()
         {
             return Ok(());
@@ -267,23 +266,15 @@ impl Git {
         fetch_flags(self.remote("fetch"))
     }
 
-    /// The refs with these prefixes, asked without a child. `None`: this is one for the git program.
-    async fn listed(&self, prefixes: &[&str]) -> Option<Listed> {
-        self.http.as_ref()?.list(prefixes).await
-    }
-
     async fn ls_remote(&self, flags: &[&str], patterns: &[&str]) -> Result<Listed, GitError> {
         let program = self.remote("ls-remote").args(flags).args(["--end-of-options", "origin"]).args(patterns);
         let printed = self.ask(program).await?;
         Listed::read_lines(&printed).ok_or_else(|| GitError::Sha256 { repository: self.repository().clone() })
     }
 
-    fn tip_in(&self, listed: &Listed, branch: &Branch, default_branch: Option<Branch>) -> Result<Tip, GitError> {
-        // A pattern matches the end of a name too: refs/x/refs/heads/master is no branch.
-        match listed.refs.get(branch.full_ref().as_bytes()) {
-            Some(&commit) => Ok(Tip { branch: branch.clone(), commit, default_branch }),
-            None => Err(GitError::NoBranch { branch: branch.clone(), repository: self.repository().clone() }),
-        }
+    fn tip_in(&self, listed: Listed, branch: &Branch) -> Result<Tip, GitError> {
+        let none = || GitError::NoBranch { branch: branch.clone(), repository: self.repository().clone() };
+        listed.tip(branch).ok_or_else(none)
     }
 
     /// Reads a ref that a fetch has just written.
@@ -332,6 +323,13 @@ impl Listed {
         let name = target.strip_prefix(b"refs/heads/").and_then(|name| std::str::from_utf8(name).ok());
         self.head = name.and_then(|name| name.parse().ok());
         self.refs.insert(target.to_vec(), commit);
+    }
+
+    /// The tip of a branch. `None`: it is not among these.
+    pub(super) fn tip(self, branch: &Branch) -> Option<Tip> {
+        // A pattern matches the end of a name too: refs/x/refs/heads/master is no branch.
+        let commit = *self.refs.get(branch.full_ref().as_bytes())?;
+        Some(Tip { branch: branch.clone(), commit, default_branch: self.head })
     }
 
     /// What `git ls-remote` printed. `None`: the names of the objects are those of SHA-256.

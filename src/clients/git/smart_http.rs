@@ -5,7 +5,9 @@
 //!
 //! Redirects are not followed and proxies not used, so credentials go to the host of `source.git.uri` and to no other.
 
+use std::fmt;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -20,9 +22,9 @@ use url::Url;
 use super::fetch_pack::{self, Fetched};
 use super::login::BUNDLES;
 use super::ls_refs;
-use super::remote::Listed;
+use super::remote::{Listed, Tip};
 use crate::clients::process::Environment;
-use crate::names::GitScheme;
+use crate::names::{Branch, GitScheme};
 use crate::request::{Credentials, GitSource, Verify};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -42,18 +44,21 @@ const USER_AGENT: &str = concat!("git/2.0 (git-image ", env!("CARGO_PKG_VERSION"
 /// Sections of `source.git.git_config` that do not change how git speaks HTTP.
 const HARMLESS_SECTIONS: [&str; 9] = ["advice", "author", "color", "committer", "fetch", "gc", "index", "pack", "user"];
 
-/// A server that can be asked without the git program.
-#[derive(Debug)]
-pub(super) struct SmartHttp {
+/// A server that is asked without the git program, as long as nothing is odd.
+pub struct Server(Option<SmartHttp>);
+
+/// How it is asked.
+struct SmartHttp {
     url: Url,
     authorization: Option<HeaderValue>,
     trust: Trust,
     /// Made when it is first needed: it may read the certificates of the system.
     client: OnceLock<Option<Client>>,
+    /// Whether something odd was answered: it would be again.
+    is_odd: AtomicBool,
 }
 
 /// Which servers are trusted.
-#[derive(Debug)]
 enum Trust {
     /// Any: there is no TLS, or nothing of it is verified.
     Anybody,
@@ -61,9 +66,49 @@ enum Trust {
     Authorities(Vec<String>),
 }
 
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Server").field(&self.0.as_ref().map(|http| http.url.as_str())).finish()
+    }
+}
+
+impl Server {
+    /// The server of a source. Nothing is asked yet.
+    pub fn of(source: &GitSource, environment: &Environment) -> Self {
+        Self(SmartHttp::of(source, environment))
+    }
+
+    /// The tip of a branch, or with `None` of the default branch. `None`: git must be asked, also for what to say when
+    /// there is no such branch.
+    pub async fn tip(&self, branch: Option<&Branch>) -> Option<Tip> {
+        let Some(branch) = branch else { return self.tip_and_default_branch(None).await };
+        self.list(&[branch.full_ref().as_str()]).await?.tip(branch)
+    }
+
+    /// The same, and the default branch with it.
+    pub(super) async fn tip_and_default_branch(&self, branch: Option<&Branch>) -> Option<Tip> {
+        let full = branch.map(Branch::full_ref);
+        let prefixes: Vec<&str> = std::iter::once("HEAD").chain(full.as_deref()).collect();
+        let listed = self.list(&prefixes).await?;
+        // Not every server that knows the command tells it: git has other ways to find out.
+        let default_branch = listed.head.clone()?;
+        listed.tip(branch.unwrap_or(&default_branch))
+    }
+
+    /// The refs whose names begin with one of these texts. `None`: git must be asked.
+    async fn list(&self, prefixes: &[&str]) -> Option<Listed> {
+        self.0.as_ref()?.ask(ls_refs::request(prefixes)?, STALL, ls_refs::read).await
+    }
+
+    /// Objects as a pack. `None`: git must be asked.
+    pub(super) async fn fetch(&self, asked: &fetch_pack::Asked<'_>) -> Option<Fetched> {
+        self.0.as_ref()?.ask(fetch_pack::request(asked)?, PACK_STALL, fetch_pack::read).await
+    }
+}
+
 impl SmartHttp {
     /// `None`: the source or the environment asks for what git alone can do.
-    pub(super) fn of(source: &GitSource, environment: &Environment) -> Option<Self> {
+    fn of(source: &GitSource, environment: &Environment) -> Option<Self> {
         let is_harmless = |name: &str| {
             name.split_once('.').is_some_and(|(section, _)| {
                 HARMLESS_SECTIONS.iter().any(|harmless| harmless.eq_ignore_ascii_case(section))
@@ -84,17 +129,17 @@ impl SmartHttp {
         }
         let url = Url::parse(&format!("{}/git-upload-pack", repository.trim_end_matches('/'))).ok()?;
         let authorization = source.credentials.as_ref().map(basic);
-        Some(Self { url, authorization, trust, client: OnceLock::new() })
+        Some(Self { url, authorization, trust, client: OnceLock::new(), is_odd: AtomicBool::new(false) })
     }
 
-    /// The refs whose names begin with one of these texts. `None`: git must be asked.
-    pub(super) async fn list(&self, prefixes: &[&str]) -> Option<Listed> {
-        ls_refs::read(&self.answer(ls_refs::request(prefixes)?, STALL).await?)
-    }
-
-    /// Objects as a pack. `None`: git must be asked.
-    pub(super) async fn fetch(&self, asked: &fetch_pack::Asked<'_>) -> Option<Fetched> {
-        fetch_pack::read(&self.answer(fetch_pack::request(asked)?, PACK_STALL).await?)
+    /// Sends a command and reads the answer.
+    async fn ask<T>(&self, command: Vec<u8>, stall: Duration, read: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
+        if self.is_odd.load(Ordering::Relaxed) {
+            return None;
+        }
+        let answer = self.answer(command, stall).await.and_then(|answer| read(&answer));
+        self.is_odd.store(answer.is_none(), Ordering::Relaxed);
+        answer
     }
 
     /// The answer to a command of protocol version 2, when it is one.

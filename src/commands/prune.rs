@@ -30,7 +30,8 @@ const WRITER: &str = "git-image prune";
 ///
 /// For images that no git repository tells the age of. Shows a plan with one line for each tag: what happens to it, and
 /// why. Nothing is changed without --apply. It may remove tags that git-image did not write. The newest are those that
-/// were made last, by their configs; where these do not tell an order, nothing of that repository is removed.
+/// were pushed last, where the registry tells that, else made last, by their configs; where these do not tell an order,
+/// nothing of that repository is removed.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct PruneArgs {
@@ -187,7 +188,7 @@ pub async fn prune(
     let mut found = BTreeMap::new();
     for (name, registry) in &repositories {
         say.line(format_args!("reading the tags of {}", registry.repository()));
-        found.insert(name.clone(), read::repository(registry).await?);
+        found.insert(name.clone(), read::repository(registry, say).await?);
     }
     let plan = decide::prune(args.host.as_str(), &found, &rules, edge.now);
     let text = if args.json { plan.json() } else { plan.to_string() };

@@ -1,9 +1,9 @@
 //! What prune removes from the repositories of a registry, and why the rest stays.
 //!
-//! There is no git to ask, so the newest versions of each repository stay, by the time that their configs tell. A version
-//! is an image that has a tag which may go by its name; however many tags it has, it counts once, and an image of an index
-//! that has a tag counts with that index. Where the order cannot be trusted, nothing of that repository goes. Every tag has
-//! a verdict and a reason.
+//! There is no git to ask, so the newest versions of each repository stay: by the time at which the registry got them, where
+//! it tells that, else by the time that their configs tell. A version is an image that has a tag which may go by its name;
+//! however many tags it has, it counts once, and an image of an index that has a tag counts with that index. Where the
+//! order cannot be trusted, nothing of that repository goes. Every tag has a verdict and a reason.
 
 mod text;
 
@@ -37,6 +37,8 @@ pub struct Found {
     pub tags: BTreeMap<String, State>,
     /// When the images were made; or why that cannot be told, in one line.
     pub created: BTreeMap<Digest, Result<Timestamp, String>>,
+    /// When the registry got the images, of those of which it tells.
+    pub pushed: BTreeMap<Digest, Timestamp>,
     /// What the indexes have. Read only when another tag belongs to an image, or could be on an image of an index.
     pub children: BTreeMap<Digest, BTreeSet<Digest>>,
 }
@@ -180,6 +182,8 @@ pub struct Judgement {
     pub image: Option<Digest>,
     /// When the image was made, where that is known.
     pub created: Option<Timestamp>,
+    /// When the registry got it, where it tells that.
+    pub pushed: Option<Timestamp>,
     /// What happens to it.
     pub verdict: Verdict,
     /// Why.
@@ -284,8 +288,10 @@ fn judge(found: &Found, rules: &Rules, now: Timestamp) -> Vec<Judgement> {
             verdict => verdict,
         };
         let created = state.image().and_then(|image| found.created.get(&image)?.as_ref().ok().copied());
+        let pushed = state.image().and_then(|image| found.pushed.get(&image)).copied();
         let order = if attached::subject(tag).is_some() { Order::Last } else { Order::First };
-        Judgement { tag: tag.to_owned(), digest: state.digest(), image: state.image(), created, verdict, reason, order }
+        let (tag, digest, image) = (tag.to_owned(), state.digest(), state.image());
+        Judgement { tag, digest, image, created, pushed, verdict, reason, order }
     });
     judgements.collect()
 }
@@ -317,6 +323,12 @@ fn order(
 ) -> Result<BTreeSet<Digest>, Disorder> {
     if versions.len() <= keep_last.get() {
         return Ok(versions.keys().copied().collect());
+    }
+    let pushed: Option<BTreeMap<Timestamp, Digest>> =
+        versions.keys().map(|image| Some((*found.pushed.get(image)?, *image))).collect();
+    // One that the registry does not tell of, or two at once: then the configs are asked.
+    if let Some(pushed) = pushed.filter(|pushed| pushed.len() == versions.len()) {
+        return Ok(pushed.into_values().rev().take(keep_last.get()).collect());
     }
     let mut by_time: BTreeMap<Timestamp, (Digest, &str)> = BTreeMap::new();
     for (&image, &tag) in versions {

@@ -428,7 +428,7 @@ impl RegistryError {
     }
 
     /// The causes in one line; without any, the error itself.
-    pub(super) fn why(&self) -> String {
+    pub fn why(&self) -> String {
         let causes = std::iter::successors(self.source(), |error| (*error).source()).map(ToString::to_string);
         let line = causes.collect::<Vec<_>>().join(": ");
         if line.is_empty() { self.to_string() } else { line }

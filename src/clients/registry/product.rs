@@ -15,8 +15,10 @@ pub(crate) mod simulated;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, StatusCode};
 use serde::de::DeserializeOwned;
@@ -76,6 +78,14 @@ impl Row {
 pub const ROWS: &[Row] =
     &[harbor::ROW, gitlab::ROW, nexus::ROW, docker_hub::ROW, github::ROW, ecr::ROW, acr::ROW, gar::ROW];
 
+/// When the registry got its images.
+type Pushed = BTreeMap<Digest, Timestamp>;
+
+/// How many items are asked for in one page of a list; all of them give so many.
+const PER_PAGE: usize = 100;
+/// The most pages that are read.
+const PAGES: usize = 1000;
+
 /// How often a tag that the API does not find, and the registry has, is asked for again.
 const LATE_TRIES: u32 = 6;
 
@@ -102,6 +112,17 @@ impl Api {
             Self::Ecr(_) => Product::Ecr,
             Self::Acr(_) => Product::Acr,
             Self::Gar(_) => Product::Gar,
+        }
+    }
+
+    async fn pushed(&self) -> Result<Pushed, RegistryError> {
+        match self {
+            Self::Harbor(api) => api.pushed().await,
+            Self::Nexus(api) => api.pushed().await,
+            Self::DockerHub(api) => api.pushed().await,
+            Self::GitHub(api) => api.pushed().await,
+            // GitLab tells `created` of the config. The others are not asked.
+            Self::GitLab(_) | Self::Ecr(_) | Self::Acr(_) | Self::Gar(_) => Ok(Pushed::new()),
         }
     }
 
@@ -165,6 +186,18 @@ impl Registry {
         let Some(api) = self.api().await? else { return Ok(Deleted::NotAllowed) };
         let what = format!("remove {}:{tag} by the API of {}", self.repository, api.product().name());
         self.while_there(&what, &Goes::Tag(api, tag, digest)).await
+    }
+
+    /// When the registry got its images, as the API of the product tells; none where it does not.
+    ///
+    /// # Errors
+    ///
+    /// The API refuses, or cannot be reached.
+    pub async fn pushed(&self) -> Result<BTreeMap<Digest, Timestamp>, RegistryError> {
+        match self.api().await? {
+            Some(api) => api.pushed().await,
+            None => Ok(Pushed::new()),
+        }
     }
 
     /// Deletes a manifest by the API of the product, where OCI's does not; `None`: there OCI's does.

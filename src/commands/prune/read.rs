@@ -14,6 +14,7 @@ use crate::decide::prune::{Found, State};
 use crate::decide::reap::artifact::{self, Kind, MANIFEST_BYTES, Note};
 use crate::decide::reap::attached;
 use crate::names::{Digest, Tag};
+use crate::say::Say;
 
 /// What a digest is.
 enum Known {
@@ -34,7 +35,7 @@ enum Known {
 /// # Errors
 ///
 /// The list, a manifest, or what a tag points to, cannot be read. A config that cannot is no error.
-pub async fn repository(registry: &Registry) -> Result<Found, ReapError> {
+pub async fn repository(registry: &Registry, say: &Say) -> Result<Found, ReapError> {
     let listed = registry.tags().await?;
     let tags = listed.iter().filter_map(|text| text.parse::<Tag>().ok());
     let described: BTreeMap<Tag, Option<Descriptor>> =
@@ -72,7 +73,23 @@ pub async fn repository(registry: &Registry) -> Result<Found, ReapError> {
         Known::Image(created) => Some((digest, created)),
         Known::Gone | Known::Tombstone(_) | Known::Canary | Known::Reaper => None,
     });
-    Ok(Found { tags, created: created.collect(), children })
+    let pushed = pushed(registry, say).await?;
+    Ok(Found { tags, created: created.collect(), pushed, children })
+}
+
+/// When the registry got each image, where the API of its product tells.
+///
+/// What it refuses it refuses the next time too, and the configs are asked each time. What may pass is an error: the order
+/// must not be another one by chance.
+async fn pushed(registry: &Registry, say: &Say) -> Result<BTreeMap<Digest, Timestamp>, ReapError> {
+    match registry.pushed().await {
+        Err(error) if !error.is_passing() => {
+            let repository = registry.repository();
+            say.line(format_args!("{repository}: when the images were pushed is not told: {}", error.why()));
+            Ok(BTreeMap::new())
+        }
+        result => Ok(result?),
+    }
 }
 
 fn state(tag: &str, digest: Digest, known: &BTreeMap<Digest, Known>) -> State {

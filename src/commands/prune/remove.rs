@@ -66,7 +66,7 @@ async fn remove(
     in_chunks(removal, method, first).await?;
     if !last.is_empty() {
         // Somebody may have set another tag on an image meanwhile.
-        let found = read::repository(registry).await?;
+        let found = read::repository(registry, say).await?;
         let tagged: BTreeSet<Digest> = found.tags.values().filter_map(|state| State::image(*state)).collect();
         let is_used = |image: &Digest| {
             tagged.contains(image)

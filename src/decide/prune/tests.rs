@@ -25,7 +25,7 @@ fn rules(keep_last: usize) -> Rules {
 fn found(tags: &[(&str, u8)]) -> Found {
     let states = tags.iter().map(|(tag, number)| ((*tag).to_owned(), State::Image(image(*number))));
     let created = tags.iter().map(|(_, number)| (image(*number), Ok(at(1_700_000_000 + i64::from(*number)))));
-    Found { tags: states.collect(), created: created.collect(), children: BTreeMap::new() }
+    Found { tags: states.collect(), created: created.collect(), ..Found::default() }
 }
 
 /// `TAG VERDICT: reason` of each.
@@ -48,6 +48,28 @@ fn the_star_stays_within_one_part_of_a_name() {
     ] {
         assert_eq!(is_meant(pattern, repository), is_match, "{pattern} {repository}");
     }
+}
+
+#[test]
+fn what_was_pushed_last_is_newest_where_the_registry_tells_that_of_all() {
+    let mut found = found(&[("a", 1), ("b", 2), ("c", 3)]);
+    // Made in one order, and pushed in the other.
+    found.pushed = [(image(1), at(1_750_000_003)), (image(2), at(1_750_000_002)), (image(3), at(1_750_000_001))].into();
+    let by_push =
+        ["a Keep: one of the newest 1", "b Remove: older than the newest 1", "c Remove: older than the newest 1"];
+    assert_eq!(judged(&found, &rules(1)), by_push);
+    // The configs are not needed then, and may be as absurd as they like.
+    found.created.clear();
+    assert_eq!(judged(&found, &rules(1)), by_push);
+
+    let by_config =
+        ["a Remove: older than the newest 1", "b Remove: older than the newest 1", "c Keep: one of the newest 1"];
+    found.created = super::tests::found(&[("a", 1), ("b", 2), ("c", 3)]).created;
+    let pushed = std::mem::take(&mut found.pushed);
+    found.pushed.extend(pushed.iter().filter(|(digest, _)| **digest != image(1)));
+    assert_eq!(judged(&found, &rules(1)), by_config, "one is not told");
+    found.pushed = pushed.keys().map(|digest| (*digest, at(1_750_000_000))).collect();
+    assert_eq!(judged(&found, &rules(1)), by_config, "all at once");
 }
 
 #[test]

@@ -26,11 +26,13 @@ impl fmt::Display for Plan {
         let tags: usize = repositories.values().map(Vec::len).sum();
         writeln!(f, "registry {host}: matching repositories {}, tags {tags}", repositories.len())?;
         for (name, judgement) in repositories.iter().flat_map(|(name, all)| all.iter().map(move |one| (name, one))) {
-            let Judgement { tag, digest, image, created, verdict, reason, order: _ } = judgement;
+            let Judgement { tag, digest, image, created, pushed, verdict, reason, order: _ } = judgement;
             let digest = digest.as_ref().map_or("-".to_owned(), short);
             write!(f, "{:<8} {}:{} {digest} ", verdict.word().to_uppercase(), one_line(name), one_line(tag))?;
-            if let Some(created) = created {
-                write!(f, "made {created}: ")?;
+            match (pushed, created) {
+                (Some(pushed), _) => write!(f, "pushed {pushed}: ")?,
+                (None, Some(created)) => write!(f, "made {created}: ")?,
+                (None, None) => {}
             }
             write!(f, "{reason}")?;
             if let (Verdict::Restore, Some(image)) = (verdict, image) {
@@ -102,11 +104,14 @@ struct Row<'a> {
     /// The image that it stands for.
     image: Option<String>,
     created: Option<String>,
+    /// When the registry got it, where it tells that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pushed: Option<String>,
 }
 
 impl<'a> Row<'a> {
     fn new(repository: &'a str, judgement: &'a Judgement) -> Self {
-        let Judgement { tag, digest, image, created, verdict, reason, order: _ } = judgement;
+        let Judgement { tag, digest, image, created, pushed, verdict, reason, order: _ } = judgement;
         Self {
             repository,
             tag,
@@ -115,6 +120,7 @@ impl<'a> Row<'a> {
             digest: digest.map(|digest| digest.to_string()),
             image: image.map(|digest| digest.to_string()),
             created: created.map(|created| created.to_string()),
+            pushed: pushed.map(|pushed| pushed.to_string()),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! token is had with user and password or access token: <https://docs.docker.com/reference/api/hub/latest/>, "Create access
 //! token"; requests beyond the limit are answered with 429 and `Retry-After`, the same page, "Rate limiting".
 
+use jiff::Timestamp;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
@@ -12,10 +13,10 @@ use serde_json::json;
 use tokio::sync::Mutex;
 use url::Url;
 
-use super::{Client, Row, Way};
+use super::{Client, PAGES, PER_PAGE, Pushed, Row, Way};
 use crate::clients::registry::auth::sensitive;
 use crate::clients::registry::{ANSWER_LIMIT, Deleted, RegistryError};
-use crate::names::{Secret, Tag};
+use crate::names::{Digest, Secret, Tag};
 use crate::request::Product;
 
 pub(super) const ROW: Row = Row {
@@ -59,6 +60,45 @@ impl DockerHub {
                 result => return result,
             }
         }
+    }
+
+    /// When each image was pushed: the newest of its tags. Fact: the same page, "List repository tags",
+    /// `tag_last_pushed`; `next` is null on the last page.
+    pub(super) async fn pushed(&self) -> Result<Pushed, RegistryError> {
+        #[derive(Deserialize)]
+        struct Page {
+            next: Option<String>,
+            results: Vec<Listed>,
+        }
+        #[derive(Deserialize)]
+        struct Listed {
+            digest: Option<String>,
+            tag_last_pushed: Option<Timestamp>,
+        }
+        let what = format!("list the tags of {} by Docker Hub's API", self.client.repository);
+        let name = self.client.repository.name().split('/');
+        let segments: Vec<&str> = ["v2", "repositories"].into_iter().chain(name).chain(["tags"]).collect();
+        let token = self.token(&what, None).await?;
+        let mut pushed = Pushed::new();
+        for page in 1..=PAGES {
+            let mut url = self.client.url(&segments);
+            url.query_pairs_mut()
+                .append_pair("page", &page.to_string())
+                .append_pair("page_size", &PER_PAGE.to_string());
+            let ask = self.client.ask(&what, Method::GET, url, Some((AUTHORIZATION, token.clone())))?;
+            let (Page { next, results }, _) = self.client.read(&ask).await?;
+            for Listed { digest, tag_last_pushed } in results {
+                let digest = digest.and_then(|digest| digest.parse::<Digest>().ok());
+                if let (Some(digest), Some(time)) = (digest, tag_last_pushed) {
+                    let newest = pushed.entry(digest).or_insert(time);
+                    *newest = time.max(*newest);
+                }
+            }
+            if next.is_none() {
+                break;
+            }
+        }
+        Ok(pushed)
     }
 
     /// A token, other than one that was refused.

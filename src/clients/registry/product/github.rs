@@ -7,13 +7,14 @@
 //! organization" and "Delete package version for an organization": 204, 401, 403, 404; the limits:
 //! <https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api>.
 
+use jiff::Timestamp;
 use reqwest::Method;
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderName, HeaderValue};
 use serde::Deserialize;
 use tokio::sync::OnceCell;
 use url::Url;
 
-use super::{Client, Row, Way};
+use super::{Client, PAGES, PER_PAGE, Pushed, Row, Way};
 use crate::clients::registry::auth::sensitive;
 use crate::clients::registry::http::Ask;
 use crate::clients::registry::{Deleted, RegistryError};
@@ -32,10 +33,6 @@ pub(super) const ROW: Row = Row {
 /// The host of its registry.
 pub(super) const HOST: &str = "ghcr.io";
 
-const PER_PAGE: usize = 100;
-/// The most pages of versions that are read.
-const PAGES: usize = 1000;
-
 /// Where the API is.
 pub(super) fn place() -> Option<Url> {
     Url::parse("https://api.github.com/").ok()
@@ -53,6 +50,7 @@ struct Version {
     id: u64,
     /// The digest.
     name: String,
+    created_at: Timestamp,
 }
 
 impl GitHub {
@@ -75,6 +73,22 @@ impl GitHub {
             }
         }
         Ok(Deleted::WasNotThere)
+    }
+
+    /// When each image was pushed: its version is made then.
+    pub(super) async fn pushed(&self) -> Result<Pushed, RegistryError> {
+        let what = format!("list the versions of {} by GitHub's API", self.client.repository);
+        let owners = *self.owners.get_or_try_init(|| self.owners(&what)).await?;
+        let mut pushed = Pushed::new();
+        for page in 1..=PAGES {
+            let versions = self.page(&what, owners, page).await?;
+            let read = versions.len();
+            pushed.extend(versions.into_iter().filter_map(|one| Some((one.name.parse().ok()?, one.created_at))));
+            if read < PER_PAGE {
+                break;
+            }
+        }
+        Ok(pushed)
     }
 
     /// What the owner of the package is.

@@ -4,10 +4,12 @@
 //! 200, 401, 403, 404, 500; a `/` in the name of a repository is to be encoded twice. An immutable tag is refused with 412
 //! (src/controller/tag/controller.go, `Delete`).
 
+use jiff::Timestamp;
 use reqwest::Method;
 use reqwest::header::HeaderMap;
+use serde::Deserialize;
 
-use super::{Client, Row, Way};
+use super::{Client, PAGES, PER_PAGE, Pushed, Row, Way};
 use crate::clients::registry::auth::challenges;
 use crate::clients::registry::{Deleted, RegistryError};
 use crate::names::{Digest, Tag};
@@ -36,13 +38,44 @@ impl Harbor {
         Self { client }
     }
 
-    /// Removes a tag, if it is on this digest.
-    pub(super) async fn untag(&self, tag: &Tag, digest: &Digest) -> Result<Deleted, RegistryError> {
+    /// When each image was pushed. Fact: the description of the API, "listArtifacts", `push_time`.
+    pub(super) async fn pushed(&self) -> Result<Pushed, RegistryError> {
+        #[derive(Deserialize)]
+        struct Artifact {
+            digest: String,
+            push_time: Timestamp,
+        }
+        let what = format!("list the artifacts of {} by Harbor's API", self.client.repository);
+        let (project, repository) = self.path();
+        let mut pushed = Pushed::new();
+        for page in 1..=PAGES {
+            let segments = ["api", "v2.0", "projects", project, "repositories", &repository, "artifacts"];
+            let mut url = self.client.url(&segments);
+            url.query_pairs_mut()
+                .append_pair("page", &page.to_string())
+                .append_pair("page_size", &PER_PAGE.to_string());
+            let ask = self.client.ask(&what, Method::GET, url, self.client.basic())?;
+            let (artifacts, _): (Vec<Artifact>, _) = self.client.read(&ask).await?;
+            let read = artifacts.len();
+            pushed.extend(artifacts.into_iter().filter_map(|one| Some((one.digest.parse().ok()?, one.push_time))));
+            if read < PER_PAGE {
+                break;
+            }
+        }
+        Ok(pushed)
+    }
+
+    /// The project, and the name in it as the API wants it: encoded here and once more as a segment of the path.
+    fn path(&self) -> (&str, String) {
         let name = self.client.repository.name();
         // An image right below the host is in no project; Harbor says so.
         let (project, repository) = name.split_once('/').unwrap_or(("", name));
-        // Encoded once here and once more as a segment of the path.
-        let repository = repository.replace('/', "%2F");
+        (project, repository.replace('/', "%2F"))
+    }
+
+    /// Removes a tag, if it is on this digest.
+    pub(super) async fn untag(&self, tag: &Tag, digest: &Digest) -> Result<Deleted, RegistryError> {
+        let (project, repository) = self.path();
         let (digest, tag_text) = (digest.to_string(), tag.as_str());
         let url = self.client.url(&[
             "api",

@@ -8,14 +8,17 @@
 
 mod tasks;
 
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
 use reqwest::Method;
 use reqwest::header::{HeaderMap, SERVER};
 use serde::Deserialize;
 
-use super::{Client, Row, Way};
+use super::{Client, PAGES, Pushed, Row, Way};
 use crate::clients::registry::auth::challenges;
 use crate::clients::registry::{Deleted, RegistryError};
-use crate::names::Tag;
+use crate::names::{Digest, Tag};
 use crate::request::{ApiSource, Product};
 
 pub use tasks::NexusTasks;
@@ -28,9 +31,6 @@ pub(super) const ROW: Row = Row {
     needs: "the registry's user, with the privileges browse, read and delete of the repository; `registry.api.url` where Docker has a port or host of its own",
     limits: "the search is written a moment after a push, and is waited for; nothing is freed before *Admin - Compact blob store*: `--nexus-tasks`",
 };
-
-/// The most pages of a search that are read.
-const PAGES: usize = 100;
 
 /// Whether an answer to `GET /v2/` without credentials is that of Nexus.
 pub(super) fn is(headers: &HeaderMap) -> bool {
@@ -53,6 +53,28 @@ struct Component {
     repository: String,
     name: String,
     version: String,
+    #[serde(default)]
+    assets: Vec<Asset>,
+}
+
+/// The manifest that a tag points to.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Asset {
+    checksum: Option<Checksum>,
+    last_modified: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Checksum {
+    sha256: Option<String>,
+}
+
+impl Asset {
+    fn pushed(&self) -> Option<(Digest, Timestamp)> {
+        let digest = format!("sha256:{}", self.checksum.as_ref()?.sha256.as_ref()?);
+        Some((digest.parse().ok()?, self.last_modified.as_ref()?.parse().ok()?))
+    }
 }
 
 impl Nexus {
@@ -62,13 +84,25 @@ impl Nexus {
 
     pub(super) async fn untag(&self, tag: &Tag) -> Result<Deleted, RegistryError> {
         let what = format!("remove tag {} by Nexus's API", self.client.named(tag));
-        let Some(component) = self.find(&what, tag).await? else { return Ok(Deleted::WasNotThere) };
+        let Some(component) = self.find(&what, Some(tag)).await?.pop() else { return Ok(Deleted::WasNotThere) };
         let url = self.client.url(&["service", "rest", "v1", "components", &component.id]);
         self.client.delete(&self.client.ask(&what, Method::DELETE, url, self.client.basic())?).await
     }
 
-    /// The component of a tag.
-    async fn find(&self, what: &str, tag: &Tag) -> Result<Option<Component>, RegistryError> {
+    /// When each image was pushed: the newest of its tags.
+    pub(super) async fn pushed(&self) -> Result<Pushed, RegistryError> {
+        let what = format!("list the components of {} by Nexus's API", self.client.repository);
+        let mut pushed = Pushed::new();
+        for (digest, time) in self.find(&what, None).await?.iter().flat_map(|one| &one.assets).filter_map(Asset::pushed)
+        {
+            let newest = pushed.entry(digest).or_insert(time);
+            *newest = time.max(*newest);
+        }
+        Ok(pushed)
+    }
+
+    /// The component of a tag, or those of all.
+    async fn find(&self, what: &str, tag: Option<&Tag>) -> Result<Vec<Component>, RegistryError> {
         let name = self.client.repository.name();
         // Where images are reached by path, the first part of the name is the repository of Nexus.
         let by_path = name.split_once('/');
@@ -80,15 +114,16 @@ impl Nexus {
         if let (true, None, Some((first, rest))) = (found.is_empty(), &self.repository, by_path) {
             found = self.search(what, Some(first), rest, tag).await?;
         }
-        if found.len() > 1 {
-            let repositories: Vec<&str> = found.iter().map(|component| component.repository.as_str()).collect();
+        let repositories: BTreeSet<&str> = found.iter().map(|component| component.repository.as_str()).collect();
+        if repositories.len() > 1 {
+            let repositories: Vec<&str> = repositories.into_iter().collect();
             return Err(RegistryError::Product {
                 what: what.to_owned(),
                 why: format!("several repositories of Nexus have it: {}", repositories.join(", ")),
                 hint: "say which one is meant in `source.registry.api.repository`",
             });
         }
-        Ok(found.pop())
+        Ok(found)
     }
 
     async fn search(
@@ -96,7 +131,7 @@ impl Nexus {
         what: &str,
         repository: Option<&str>,
         name: &str,
-        tag: &Tag,
+        tag: Option<&Tag>,
     ) -> Result<Vec<Component>, RegistryError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -110,12 +145,12 @@ impl Nexus {
             url.query_pairs_mut()
                 .append_pair("format", "docker")
                 .append_pair("name", name)
-                .append_pair("version", tag.as_str())
+                .extend_pairs(tag.map(|tag| ("version", tag.as_str())))
                 .extend_pairs(repository.map(|repository| ("repository", repository)))
                 .extend_pairs(token.iter().map(|token| ("continuationToken", token)));
             let page: Page = self.client.read(&self.client.ask(what, Method::GET, url, self.client.basic())?).await?.0;
             // The search also finds what is only like it.
-            let same = |component: &Component| component.name == name && component.version == tag.as_str();
+            let same = |one: &Component| one.name == name && tag.is_none_or(|tag| one.version == tag.as_str());
             found.extend(page.items.into_iter().filter(same));
             token = page.continuation_token;
             if token.is_none() {

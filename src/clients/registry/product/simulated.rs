@@ -273,6 +273,15 @@ impl State {
             return reply(401, &[], r#"{"errors":[{"code":"UNAUTHORIZED","message":"unauthorized"}]}"#);
         }
         let artifacts = "/api/v2.0/projects/acme/repositories/app%252Fci/artifacts/";
+        if target.starts_with(artifacts.trim_end_matches('/')) && method == "GET" {
+            let ours = self.manifests.keys().zip(10..).map(|(digest, day)| (digest.clone(), day));
+            let others = (0..100).map(|number: u8| (Digest::of(&[number]).to_string(), 9));
+            // The first page is full.
+            let page =
+                if target.ends_with("?page=1&page_size=100") { others.collect() } else { ours.collect::<Vec<_>>() };
+            let shown = page.iter().map(|(digest, day)| json!({"digest": digest, "push_time": pushed(*day)}));
+            return reply(200, &[], &json!(shown.collect::<Vec<Value>>()).to_string());
+        }
         let Some((digest, tag)) = target.strip_prefix(artifacts).and_then(|rest| rest.split_once("/tags/")) else {
             return reply(404, &[], "no such route");
         };
@@ -329,7 +338,26 @@ impl State {
         let page = |items: Value, token: Option<&str>| {
             reply(200, &[], &json!({"items": items, "continuationToken": token}).to_string())
         };
-        let (tag, name) = (&query["version"], &query["name"]);
+        let name = &query["name"];
+        let Some(tag) = query.get("version") else {
+            // Of all tags, two to a page.
+            let days: BTreeMap<&String, u32> = self.manifests.keys().zip(10..).collect();
+            let shown: Vec<Value> = self
+                .tags
+                .iter()
+                .map(|(tag, digest)| {
+                    let mut one = component(name, tag);
+                    let sha256 = digest.trim_start_matches("sha256:");
+                    one["assets"] = json!([{"checksum": {"sha256": sha256}, "lastModified": pushed(days[digest])}]);
+                    one
+                })
+                .collect();
+            let (first, rest) = shown.split_at(shown.len().min(2));
+            return match query.contains_key("continuationToken") {
+                false => page(json!(first), Some("rest")),
+                true => page(json!(rest), None),
+            };
+        };
         if query.contains_key("continuationToken") {
             let there = name == NAME && self.tags.contains_key(tag);
             let late = self.indexed.get_mut(tag).filter(|late| **late > 0);
@@ -356,6 +384,17 @@ impl State {
         if request.authorization.as_deref() != Some("Bearer a.b.c") {
             return reply(401, &[], r#"{"message":"unauthorized"}"#);
         }
+        if method == "GET" {
+            let days: BTreeMap<&String, u32> = self.manifests.keys().zip(10..).collect();
+            let one = |(tag, digest): (&String, &String)| json!({"name": tag, "digest": digest, "tag_last_pushed": pushed(days[digest])});
+            let all: Vec<Value> = self.tags.iter().map(one).collect();
+            let (first, rest) = all.split_at(1);
+            let (results, next) = match target.ends_with("?page=1&page_size=100") {
+                true => (first, Some("https://hub.docker.com/v2/…")),
+                false => (rest, None),
+            };
+            return reply(200, &[], &json!({"count": all.len(), "next": next, "results": results}).to_string());
+        }
         assert_eq!(method, "DELETE");
         let tag = target.strip_prefix("/v2/repositories/acme/app/ci/tags/").and_then(|rest| rest.strip_suffix('/'));
         self.untag(tag.expect("it is a tag's address"), 204)
@@ -373,13 +412,14 @@ impl State {
         let ours: Vec<String> = self.manifests.keys().cloned().collect();
         match (method, rest) {
             ("GET", "?per_page=100&page=1") => {
-                let others: Vec<Value> =
-                    (1..=100).map(|id| json!({"id": id, "name": Digest::of(&[id]).to_string()})).collect();
+                let other = |id| json!({"id": id, "name": Digest::of(&[id]).to_string(), "created_at": pushed(9)});
+                let others: Vec<Value> = (1..=100).map(other).collect();
                 reply(200, &[], &json!(others).to_string())
             }
             ("GET", "?per_page=100&page=2") => {
-                let listed: Vec<Value> =
-                    ours.iter().zip(1000..).map(|(name, id)| json!({"id": id, "name": name})).collect();
+                let one =
+                    |(name, number)| json!({"id": 1000 + number, "name": name, "created_at": pushed(10 + number)});
+                let listed: Vec<Value> = ours.iter().zip(0_u32..).map(one).collect();
                 reply(200, &[], &json!(listed).to_string())
             }
             ("DELETE", rest) => {
@@ -482,6 +522,11 @@ impl SimulatedTask {
             "lastRun": (told > 0).then(|| format!("2026-11-21T10:0{told}:00.000+00:00")),
         })
     }
+}
+
+/// When what is there was pushed: each image a day after the one before, in the order of their digests.
+pub(crate) fn pushed(day: u32) -> String {
+    format!("2026-11-{day:02}T10:00:00.000Z")
 }
 
 fn component(name: &str, tag: &str) -> Value {

@@ -232,7 +232,7 @@ async fn a_refusal_says_what_was_wanted_what_was_answered_and_what_to_do() {
                 .to_string(),
             ),
             format!(
-                "error: cannot remove tag {gone} by Nexus's API: several repositories of Nexus have it: hosted, copies\n\
+                "error: cannot remove tag {gone} by Nexus's API: several repositories of Nexus have it: copies, hosted\n\
                  hint: say which one is meant in `source.registry.api.repository`"
             ),
         ),
@@ -504,5 +504,24 @@ async fn what_a_product_needs_and_does_not_have_is_named() {
         let registry = simulated.liar.registry_of(NAME, None, told, &quiet());
         let error = registry.untag(&tag("gone"), &digest).await.expect_err("something is missing");
         assert_eq!(simulated.liar.report(error), message);
+    }
+}
+
+#[tokio::test]
+async fn when_images_were_pushed_is_read_from_all_pages_of_those_that_tell_it() {
+    for product in Product::ALL {
+        let simulated = Simulated::start(product).await;
+        let mut images: Vec<Digest> = ["a", "b", "c"]
+            .map(|name| simulated.push(&serde_json::json!({"n": name}), &[name, &format!("{name}-too")]))
+            .into();
+        images.sort_by_key(Digest::to_string);
+        let told = simulated.registry(&quiet()).pushed().await.expect("it answers");
+        let told: Vec<Option<String>> =
+            images.iter().map(|image| told.get(image).map(|time| time.strftime("%-d").to_string())).collect();
+        let expected = match product {
+            Product::Harbor | Product::Nexus | Product::DockerHub | Product::GitHub => ["10", "11", "12"].map(Some),
+            Product::GitLab | Product::Ecr | Product::Acr | Product::Gar => [None; 3],
+        };
+        assert_eq!(told, expected.map(|day| day.map(str::to_owned)), "{product:?}");
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::names::Secret;
 
@@ -61,6 +62,15 @@ pub fn size(bytes: u64) -> String {
     }
 }
 
+/// So many bytes in so much time, and how many that are in a second: `30.2 MB in 0.41 s, 73.6 MB/s`.
+pub fn rate(bytes: u64, time: Duration) -> String {
+    // What took no time at all has no speed that is worth a word.
+    let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
+    let per_second = u128::from(bytes) * 1000 / u128::from(milliseconds);
+    let per_second = size(u64::try_from(per_second).unwrap_or(u64::MAX));
+    format!("{} in {:.2} s, {per_second}/s", size(bytes), time.as_secs_f64())
+}
+
 /// What a test lets be said, to read it afterwards.
 #[cfg(test)]
 #[derive(Clone, Default)]
@@ -98,6 +108,19 @@ mod tests {
         say.hide(&Secret::new("hunter2-and-more\nab\nsecond line\n"));
         say.line("user:hunter2@host, hunter2-and-more, second line, ab");
         assert_eq!(page.text(), "user:<redacted>@host, <redacted>, <redacted>, ab\n");
+    }
+
+    #[test]
+    fn a_rate_is_told_for_any_size_and_time() {
+        for (bytes, milliseconds, text) in [
+            (30_200_000, 410, "30.2 MB in 0.41 s, 73.6 MB/s"),
+            (5, 0, "5 bytes in 0.00 s, 5.0 kB/s"),
+            (0, 0, "0 bytes in 0.00 s, 0 bytes/s"),
+            (1_000, 20_000, "1.0 kB in 20.00 s, 50 bytes/s"),
+            (u64::MAX, 1, "18446744073.7 GB in 0.00 s, 18446744073.7 GB/s"),
+        ] {
+            assert_eq!(rate(bytes, Duration::from_millis(milliseconds)), text);
+        }
     }
 
     #[test]

@@ -10,6 +10,8 @@
 mod docker_archive;
 mod fetch;
 mod layout;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::path::{Path, PathBuf};

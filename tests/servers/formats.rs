@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tar::EntryType;
 
 use crate::project::{Project, get, only, put};
+use crate::proxy::{Pace, Proxy};
 use crate::support::engine::{self, EngineKind};
 use crate::support::program::Ran;
 use crate::support::registry::Registry;
@@ -215,6 +216,7 @@ fn image_tar_has_the_bytes_of_the_registry_and_is_the_same_every_time() {
     let lines: Vec<&str> = ran.stderr.lines().filter(|line| line.starts_with("blob ")).collect();
     assert_eq!(lines.len(), 2, "{}", ran.stderr);
     assert!(lines.iter().all(|line| line.contains(" of 2: sha256:") && line.contains(" bytes in 0.")), "{lines:?}");
+    assert!(ran.stderr.contains("\nblobs: in all "), "{}", ran.stderr);
 }
 
 /// Copies with skopeo to a tag of this registry; the digest that is there then.
@@ -535,5 +537,52 @@ fn nothing_that_is_there_is_written_over() {
             (names(directory.path()), std::fs::read_to_string(&there).ok()),
             (vec![file.to_owned()], Some("mine".to_owned()))
         );
+    }
+}
+
+/// The source of a project with its registry behind a proxy.
+fn behind(project: &Project, proxy: &Proxy) -> Value {
+    project.source_with(&[("/registry/repository", json!(format!("{}/{}", proxy.host(), project.name)))])
+}
+
+#[test]
+fn an_image_arrives_over_a_line_that_breaks_again_and_again() {
+    let project = Project::new("formats-breaks");
+    let version = project.put(&project.source, "master").succeeds()["version"].clone();
+    let proxy = Proxy::start(&servers().registry().host(), Pace::Breaking);
+    let source = behind(&project, &proxy);
+    for format in ["rootfs", "oci", "oci-layout"] {
+        let directory = temporary();
+        let ran = get(&source, &version, directory.path(), json!({"format": format}));
+        ran.succeeds();
+        assert!(ran.stderr.contains(" kB in 0.5 s (2 of 4)\n"), "{format}: {}", ran.stderr);
+        assert!(!ran.stderr.contains("trying again"), "{format}: {}", ran.stderr);
+        if format == "oci" {
+            let reference =
+                format!("{}/{}:inputs-{}", proxy.host(), project.name, version["inputs"].as_str().expect("a text"));
+            loaded(EngineKind::Docker20, &directory.path().join("image.tar"), &reference);
+        }
+    }
+    let rests = servers().registry().requests_for(project.name);
+    let rests = rests.iter().filter(|line| line.contains("/blobs/") && line.ends_with(" 206")).count();
+    assert!(6 <= rests, "{rests}");
+}
+
+#[test]
+fn an_image_that_arrives_too_slowly_is_an_error_and_leaves_nothing() {
+    let project = Project::new("formats-slow");
+    let version = project.put(&project.source, "master").succeeds()["version"].clone();
+    let proxy = Proxy::start(&servers().registry().host(), Pace::Slow);
+    let mut source = behind(&project, &proxy);
+    source["registry"]["download_timeout"] = json!("1s");
+    for format in ["rootfs", "oci", "oci-layout"] {
+        let directory = temporary();
+        let ran = get(&source, &version, directory.path(), json!({"format": format}));
+        assert!(ran.stderr.contains(": the image has not arrived after 1s\n"), "{format}: {}", ran.stderr);
+        fails(
+            &ran,
+            "hint: if the registry is only slow, allow more in `source.registry.download_timeout`; the log says what broke off\n",
+        );
+        assert_eq!(names(directory.path()), [""; 0], "{format}");
     }
 }

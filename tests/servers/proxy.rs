@@ -17,6 +17,8 @@ pub enum Pace {
     Slow,
     /// Accepts connections, and says nothing.
     Silent,
+    /// Ends a connection after 300 kB of answers.
+    Breaking,
 }
 
 /// A running proxy. Its threads end with the process.
@@ -91,6 +93,7 @@ impl State {
         });
         let (mut server, mut client) = (server, client);
         let mut buffer = [0; 1024];
+        let mut passed = 0;
         loop {
             let count = server.read(&mut buffer).ok().filter(|count| *count > 0)?;
             if self.has(Pace::Slow) {
@@ -99,6 +102,12 @@ impl State {
             while self.has(Pace::Silent) {
                 std::thread::sleep(Duration::from_millis(10));
             }
+            if self.has(Pace::Breaking) && 300_000 < passed {
+                // The thread for requests has it too: it would stay open.
+                client.shutdown(std::net::Shutdown::Both).ok()?;
+                return None;
+            }
+            passed += count;
             client.write_all(&buffer[..count]).ok()?;
             self.bytes.fetch_add(count, Ordering::SeqCst);
         }

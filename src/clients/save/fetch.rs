@@ -10,7 +10,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{SaveError, failed};
 use crate::clients::registry::{Descriptor, Registry};
-use crate::say::{Say, size};
+use crate::say::{Say, rate, size};
 
 /// How many blobs arrive at once. More are no quicker from a registry nearby, and are throttled by one far away.
 const AT_ONCE: usize = 4;
@@ -37,13 +37,15 @@ pub(super) async fn all(registry: &Registry, parts: &[Part], say: &Say) -> Resul
     let news = async {
         loop {
             tokio::time::sleep(NEWS).await;
-            progress.tell(say);
+            say.line(progress.line("so far"));
         }
     };
     tokio::select! {
-        fetched = fetched => fetched,
-        () = news => unreachable!("news have no end"),
+        fetched = fetched => fetched?,
+        () = news => {}
     }
+    say.line(progress.line("in all"));
+    Ok(())
 }
 
 async fn one(
@@ -87,17 +89,8 @@ struct Progress {
 }
 
 impl Progress {
-    fn tell(&self, say: &Say) {
-        let arrived = self.arrived.load(Ordering::Relaxed);
-        say.line(format_args!("download: of {} so far {}", size(self.expected), rate(arrived, self.begun.elapsed())));
+    fn line(&self, when: &str) -> String {
+        let arrived = rate(self.arrived.load(Ordering::Relaxed), self.begun.elapsed());
+        format!("blobs: {when} {arrived}, of {}", size(self.expected))
     }
-}
-
-/// So many bytes in so much time, for eyes: `30.2 MB in 0.41 s, 73.6 MB/s`.
-pub(super) fn rate(bytes: u64, time: Duration) -> String {
-    let seconds = time.as_secs_f64();
-    // A rate of what took no time says nothing.
-    let per_second = if time < Duration::from_millis(10) { None } else { Some((bytes as f64 / seconds) as u64) };
-    let per_second = per_second.map(|bytes| format!(", {}/s", size(bytes))).unwrap_or_default();
-    format!("{} in {seconds:.2} s{per_second}", size(bytes))
 }

@@ -18,9 +18,9 @@ use crate::concourse::Edge;
 use crate::decide::prune::{self as decide, Rules, TooMany, is_meant};
 use crate::decide::reap::MaxDelete;
 use crate::error::Error;
-use crate::names::{BadName, RegistryHost, Repository};
+use crate::names::{BadName, RegistryHost, Repository, Secret};
 use crate::request::product::ApiUrl;
-use crate::request::{ApiSource, ProductSetting, RegistrySource, RegistryTransport, RepositorySetting};
+use crate::request::{ApiSource, AwsKey, ProductSetting, RegistrySource, RegistryTransport, RepositorySetting};
 use crate::say::Say;
 
 /// What stands in the place of a git repository in what prune writes to a registry. No git repository has this name.
@@ -233,7 +233,7 @@ impl PruneArgs {
                 url: self.api_url.clone().map(|url| url.0),
                 repository: self.nexus_repository.clone(),
                 token: None,
-                aws_key: None,
+                aws_key: aws_key(edge, say),
             },
         })
     }
@@ -252,4 +252,13 @@ impl PruneArgs {
         }
         Ok(meant)
     }
+}
+
+/// The access key of AWS in the environment, for ECR, by the names that its tools read.
+fn aws_key(edge: &Edge, say: &Say) -> Option<AwsKey> {
+    let value = |name| edge.variable(name).filter(|value| !value.is_empty());
+    let (id, secret) = (value("AWS_ACCESS_KEY_ID")?, value("AWS_SECRET_ACCESS_KEY")?);
+    let key = AwsKey { id, secret: Secret::new(secret), session_token: value("AWS_SESSION_TOKEN").map(Secret::new) };
+    [Some(&key.secret), key.session_token.as_ref()].into_iter().flatten().for_each(|secret| say.hide(secret));
+    Some(key)
 }

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use super::cli::CliError;
 use super::cli::login::LoginArgs;
-use super::reap;
+use super::reap::{self, canary};
 use crate::clients::registry::Registry;
 use crate::concourse::Edge;
 use crate::decide::prune::{self as decide, Rules, TooMany, is_meant};
@@ -198,6 +198,9 @@ pub async fn prune(
         result => result.map_err(CliError::Output)?,
     }
     if !args.apply {
+        if let Some(registry) = repositories.values().next() {
+            canary::foretell(registry, say).await;
+        }
         return Ok(());
     }
     plan.within_limits().map_err(|refusal| PruneError::Refused { host: args.host.clone(), refusal })?;

@@ -275,7 +275,10 @@ async fn plan_and_apply<O: Outside>(
     }
 
     match mode {
-        Mode::Plan => Ok(()),
+        Mode::Plan => {
+            canary::foretell(outside.registry(), say).await;
+            Ok(())
+        }
         Mode::Apply => {
             plan.within_limits().map_err(|refusal| refused(repository, refusal))?;
             let id = random_run_id()?;

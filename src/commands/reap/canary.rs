@@ -14,6 +14,7 @@ use crate::clients::registry::Deleted;
 use crate::decide::reap::artifact::{self, Artifact};
 use crate::names::{Digest, Tag};
 use crate::request::Product;
+use crate::say::Say;
 
 /// How one tag is removed without touching its siblings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +36,17 @@ impl Method {
             Self::Tombstone => "by tombstones".to_owned(),
         };
         format!("tags are removed {way}: a probe showed that this leaves their siblings alone")
+    }
+}
+
+/// Says by which API tags would go, where the product is known: what else there is only the probes tell, and these write.
+pub async fn foretell<R: RegistrySide>(registry: &R, say: &Say) {
+    // A plan is good without it.
+    if let Ok(Some(product)) = registry.product().await {
+        let name = product.name();
+        say.line(format_args!(
+            "with --apply, tags are removed by the API of {name} if a probe shows that this leaves their siblings alone"
+        ));
     }
 }
 

@@ -120,7 +120,7 @@ impl Nexus {
             return Err(RegistryError::Product {
                 what: what.to_owned(),
                 why: format!("several repositories of Nexus have it: {}", repositories.join(", ")),
-                hint: "say which one is meant in `source.registry.api.repository`",
+                hint: "say which one is meant in `source.registry.api.repository`, or with --nexus-repository of prune",
             });
         }
         Ok(found)

@@ -233,7 +233,7 @@ async fn a_refusal_says_what_was_wanted_what_was_answered_and_what_to_do() {
             ),
             format!(
                 "error: cannot remove tag {gone} by Nexus's API: several repositories of Nexus have it: copies, hosted\n\
-                 hint: say which one is meant in `source.registry.api.repository`"
+                 hint: say which one is meant in `source.registry.api.repository`, or with --nexus-repository of prune"
             ),
         ),
         (Product::Nexus, reply(405, &[], ""), String::new()),
@@ -392,7 +392,7 @@ async fn the_tasks_of_nexus_are_not_looked_for_where_there_is_none() {
     assert_eq!(
         simulated.liar.report(error),
         "error: cannot run the tasks of the Nexus HOST: it is not recognised as one\n\
-         hint: say that it is one, and where its API is, in `source.registry.api`"
+         hint: say that it is one, and where its API is, in `source.registry.api`, or with --product and --api-url of prune"
     );
 }
 

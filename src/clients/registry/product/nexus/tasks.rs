@@ -67,7 +67,7 @@ impl Registry {
             return Err(RegistryError::Product {
                 what,
                 why: "it is not recognised as one".to_owned(),
-                hint: "say that it is one, and where its API is, in `source.registry.api`",
+                hint: "say that it is one, and where its API is, in `source.registry.api`, or with --product and --api-url of prune",
             });
         };
         let mut tasks = Vec::new();

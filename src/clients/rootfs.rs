@@ -259,18 +259,12 @@ fn planned(image: &Image) -> Result<Vec<Planned>, RootfsError> {
         return Err(RootfsError::LayerCount { image: image.manifest.digest, layers, diff_ids });
     }
     let plan = |(position, layer): (usize, &Descriptor)| {
-        if is_foreign(&layer.media_type) {
+        if layer.is_foreign() {
             return Err(RootfsError::Foreign { digest: layer.digest, media_type: layer.media_type.clone() });
         }
         Ok(Planned { descriptor: layer.clone(), diff_id: diff_ids.get(position).copied() })
     };
     image.layers.iter().enumerate().map(plan).collect()
-}
-
-/// Layers that must be had from elsewhere: image-spec 1.1, "Non-Distributable Layers", and Docker's word for them.
-fn is_foreign(media_type: &str) -> bool {
-    media_type.starts_with("application/vnd.oci.image.layer.nondistributable.")
-        || media_type.starts_with("application/vnd.docker.image.rootfs.foreign.")
 }
 
 /// What is downloaded of a layer. A channel that closes without `End` is a download that broke off.

@@ -216,7 +216,7 @@ fn image_tar_has_the_bytes_of_the_registry_and_is_the_same_every_time() {
     let lines: Vec<&str> = ran.stderr.lines().filter(|line| line.starts_with("blob ")).collect();
     assert_eq!(lines.len(), 2, "{}", ran.stderr);
     assert!(lines.iter().all(|line| line.contains(" of 2: sha256:") && line.contains(" bytes in 0.")), "{lines:?}");
-    assert!(ran.stderr.contains("\nblobs: in all "), "{}", ran.stderr);
+    assert!(ran.stderr.contains("\nblobs: all 2, "), "{}", ran.stderr);
 }
 
 /// Copies with skopeo to a tag of this registry; the digest that is there then.

@@ -12,7 +12,7 @@ use super::{SaveError, failed};
 use crate::clients::registry::{Descriptor, Registry};
 use crate::say::{Say, rate, size};
 
-/// How many blobs arrive at once. More are no quicker from a registry nearby, and are throttled by one far away.
+/// How many blobs arrive at once: they fill a line, and no registry takes that few for an attack.
 const AT_ONCE: usize = 4;
 
 /// How often a long download is spoken of.
@@ -37,14 +37,14 @@ pub(super) async fn all(registry: &Registry, parts: &[Part], say: &Say) -> Resul
     let news = async {
         loop {
             tokio::time::sleep(NEWS).await;
-            say.line(progress.line("so far"));
+            say.line(progress.so_far());
         }
     };
     tokio::select! {
         fetched = fetched => fetched?,
         () = news => {}
     }
-    say.line(progress.line("in all"));
+    say.line(progress.in_all(count));
     Ok(())
 }
 
@@ -89,8 +89,15 @@ struct Progress {
 }
 
 impl Progress {
-    fn line(&self, when: &str) -> String {
-        let arrived = rate(self.arrived.load(Ordering::Relaxed), self.begun.elapsed());
-        format!("blobs: {when} {arrived}, of {}", size(self.expected))
+    /// While it lasts.
+    fn so_far(&self) -> String {
+        let arrived = self.arrived.load(Ordering::Relaxed);
+        let left = size(self.expected.saturating_sub(arrived));
+        format!("blobs: {}; {left} to come", rate(arrived, self.begun.elapsed()))
+    }
+
+    /// At the end.
+    fn in_all(&self, count: usize) -> String {
+        format!("blobs: all {count}, {}", rate(self.expected, self.begun.elapsed()))
     }
 }

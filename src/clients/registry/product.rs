@@ -307,6 +307,16 @@ fn recognise(headers: &HeaderMap) -> Option<Product> {
     })
 }
 
+/// A refusal, with a hint that names what the API wants; who asks it is not always who asks the registry.
+fn with_hint(error: RegistryError, hint: &'static str) -> RegistryError {
+    match error {
+        RegistryError::Unauthorized { what, answer, .. } | RegistryError::Denied { what, answer, .. } => {
+            RegistryError::Product { what, why: answer.to_string(), hint }
+        }
+        error => error,
+    }
+}
+
 /// Requests to an API that is not OCI's.
 pub(super) struct Client {
     http: Arc<Http>,

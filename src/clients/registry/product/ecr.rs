@@ -136,7 +136,11 @@ impl Ecr {
                     retry_after: None,
                     answer: answer(ask, Server::Registry, whole),
                 },
-                Some(_) | None => self.client.http.refused(ask, whole),
+                Some(_) | None => RegistryError::Product {
+                    what: ask.what.clone(),
+                    why: answer(ask, Server::Registry, whole).to_string(),
+                    hint: "check the access key in `source.registry.api`; it needs the right `ecr:BatchDeleteImage`",
+                },
             });
         }
         let outcome: Outcome = self.client.json(ask, whole)?;

@@ -9,7 +9,7 @@ use reqwest::Method;
 use reqwest::header::AUTHORIZATION;
 use url::Url;
 
-use super::{Client, Row, Way};
+use super::{Client, Row, Way, with_hint};
 use crate::clients::registry::auth::sensitive;
 use crate::clients::registry::{Deleted, RegistryError};
 use crate::names::{Secret, Tag};
@@ -80,6 +80,8 @@ impl Gar {
             "tags",
             tag.as_str(),
         ]);
-        self.client.delete(&self.client.ask(&what, Method::DELETE, url, Some((AUTHORIZATION, token)))?).await
+        let ask = self.client.ask(&what, Method::DELETE, url, Some((AUTHORIZATION, token)))?;
+        let needs = "the access token needs the permission `artifactregistry.tags.delete`, and lives for an hour only";
+        self.client.delete(&ask).await.map_err(|error| with_hint(error, needs))
     }
 }

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use tokio::sync::OnceCell;
 use url::Url;
 
-use super::{Client, PAGES, PER_PAGE, Pushed, Row, Way};
+use super::{Client, PAGES, PER_PAGE, Pushed, Row, Way, with_hint};
 use crate::clients::registry::auth::sensitive;
 use crate::clients::registry::http::Ask;
 use crate::clients::registry::{Deleted, RegistryError};
@@ -32,6 +32,9 @@ pub(super) const ROW: Row = Row {
 
 /// The host of its registry.
 pub(super) const HOST: &str = "ghcr.io";
+
+const NEEDS: &str =
+    "give a token (classic) with the scopes `write:packages` and `delete:packages` in `source.registry.api.token`";
 
 /// Where the API is.
 pub(super) fn place() -> Option<Url> {
@@ -60,6 +63,10 @@ impl GitHub {
 
     /// Deletes a manifest with all its tags.
     pub(super) async fn delete(&self, digest: &Digest) -> Result<Deleted, RegistryError> {
+        self.remove(digest).await.map_err(|error| with_hint(error, NEEDS))
+    }
+
+    async fn remove(&self, digest: &Digest) -> Result<Deleted, RegistryError> {
         let what = format!("delete {}@{digest} by GitHub's API", self.client.repository);
         let owners = *self.owners.get_or_try_init(|| self.owners(&what)).await?;
         for page in 1..=PAGES {
@@ -103,7 +110,7 @@ impl GitHub {
         Err(RegistryError::Product {
             what: what.to_owned(),
             why: "GitHub shows no such package to this account".to_owned(),
-            hint: "give a token (classic) with the scopes `write:packages` and `delete:packages` in `source.registry.api.token`",
+            hint: NEEDS,
         })
     }
 

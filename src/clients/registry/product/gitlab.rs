@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tokio::sync::OnceCell;
 use url::Url;
 
-use super::{Client, Row, Way};
+use super::{Client, Row, Way, with_hint};
 use crate::clients::registry::auth::{challenges, sensitive};
 use crate::clients::registry::{Deleted, RegistryError};
 use crate::names::{Secret, Tag};
@@ -28,6 +28,7 @@ pub(super) const ROW: Row = Row {
 
 const PRIVATE_TOKEN: HeaderName = HeaderName::from_static("private-token");
 const NEXT_PAGE: HeaderName = HeaderName::from_static("x-next-page");
+const NEEDS: &str = "give a token with the scope `api` that may change the project, in `source.registry.api.token`";
 /// The most pages of repositories that are read.
 const PAGES: usize = 1000;
 
@@ -62,6 +63,10 @@ impl GitLab {
     }
 
     pub(super) async fn untag(&self, tag: &Tag) -> Result<Deleted, RegistryError> {
+        self.remove(tag).await.map_err(|error| with_hint(error, NEEDS))
+    }
+
+    async fn remove(&self, tag: &Tag) -> Result<Deleted, RegistryError> {
         let what = format!("remove tag {} by GitLab's API", self.client.named(tag));
         let (project, id) = self.found.get_or_try_init(|| self.find(&what)).await?;
         let id = id.to_string();
@@ -91,7 +96,7 @@ impl GitLab {
         Err(RegistryError::Product {
             what: what.to_owned(),
             why: format!("GitLab shows no project that has the repository {name}"),
-            hint: "give a token with the scope `api` that sees the project, in `source.registry.api.token`",
+            hint: NEEDS,
         })
     }
 

@@ -197,9 +197,9 @@ async fn a_refusal_says_what_was_wanted_what_was_answered_and_what_to_do() {
             Product::GitLab,
             reply(401, &[], r#"{"message":"401 Unauthorized"}"#),
             format!(
-                "error: cannot remove tag {gone} by GitLab's API\n\
-                 cause: the registry answered 401 Unauthorized: 401 Unauthorized ({gitlab})\n\
-                 hint: check `source.registry.username` and `source.registry.password`"
+                "error: cannot remove tag {gone} by GitLab's API: \
+                 the registry answered 401 Unauthorized: 401 Unauthorized ({gitlab})\n\
+                 hint: give a token with the scope `api` that may change the project, in `source.registry.api.token`"
             ),
         ),
         (
@@ -257,7 +257,7 @@ async fn a_project_that_gitlab_does_not_show_is_an_error_that_names_the_token() 
         simulated.liar.report(error),
         format!(
             "error: cannot remove tag HOST/{NAME}:gone by GitLab's API: GitLab shows no project that has the repository {NAME}\n\
-             hint: give a token with the scope `api` that sees the project, in `source.registry.api.token`"
+             hint: give a token with the scope `api` that may change the project, in `source.registry.api.token`"
         )
     );
 }
@@ -458,8 +458,9 @@ async fn what_ecr_throttles_is_sent_again_and_what_it_refuses_is_told() {
         (
             reply(400, &[], r#"{"__type":"AccessDeniedException","message":"you may not"}"#),
             format!(
-                "error: cannot remove tag HOST/{NAME}:gone by ECR's API\n\
-                 cause: the registry answered 400 Bad Request: you may not (POST http://HOST/)"
+                "error: cannot remove tag HOST/{NAME}:gone by ECR's API: \
+                 the registry answered 400 Bad Request: you may not (POST http://HOST/)\n\
+                 hint: check the access key in `source.registry.api`; it needs the right `ecr:BatchDeleteImage`"
             ),
         ),
     ];
@@ -523,5 +524,36 @@ async fn when_images_were_pushed_is_read_from_all_pages_of_those_that_tell_it() 
             Product::GitLab | Product::Ecr | Product::Acr | Product::Gar => [None; 3],
         };
         assert_eq!(told, expected.map(|day| day.map(str::to_owned)), "{product:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_asks_by_a_token_is_told_what_the_token_needs() {
+    let rows = [
+        (
+            Product::GitHub,
+            "error: cannot delete HOST/acme/app/ci@DIGEST by GitHub's API: the registry answered 403 Forbidden: no \
+             (GET http://HOST/orgs/acme/packages/container/app%2Fci/versions)\n\
+             hint: give a token (classic) with the scopes `write:packages` and `delete:packages` in \
+             `source.registry.api.token`",
+        ),
+        (
+            Product::Gar,
+            "error: cannot remove tag HOST/acme/app/ci:gone by Artifact Registry's API: the registry answered \
+             403 Forbidden: no (DELETE http://HOST/v1/projects/acme/locations/HOST/repositories/app/packages/ci/tags/gone)\n\
+             hint: the access token needs the permission `artifactregistry.tags.delete`, and lives for an hour only",
+        ),
+    ];
+    for (product, message) in rows {
+        let simulated = Simulated::start(product).await;
+        let digest = simulated.push(&serde_json::json!({}), &["gone"]);
+        simulated.answers([reply(403, &[], r#"{"message":"no"}"#)]);
+        let registry = simulated.registry(&quiet());
+        let result = match product {
+            Product::GitHub => registry.delete(&digest).await,
+            _ => registry.untag(&tag("gone"), &digest).await,
+        };
+        let told = simulated.liar.report(result.expect_err("it is refused"));
+        assert_eq!(told.replace(&digest.to_string(), "DIGEST"), message);
     }
 }

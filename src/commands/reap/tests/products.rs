@@ -138,7 +138,9 @@ async fn a_registry_whose_api_refuses_and_that_deletes_nothing_says_both() {
     assert_eq!(first, "error: cannot remove tags from HOST/acme/app/ci: the registry does not allow deletes");
     assert!(rest.starts_with("cause: cannot remove tag HOST/acme/app/ci:_reaper-canary-"), "{rest}");
     assert!(
-        rest.ends_with("hint: give the account in `source.registry.username` read access to HOST/acme/app/ci"),
+        rest.ends_with(
+            "hint: give a token with the scope `api` that may change the project, in `source.registry.api.token`"
+        ),
         "{rest}"
     );
     let kept = images(&simulated).into_iter().filter(|tag| !tag.starts_with("_reaper-")).count();

@@ -53,7 +53,7 @@ const SAID_EVERY: Duration = Duration::from_secs(10);
 
 /// How many pieces of a download wait for the thread that inflates them. A piece is what hyper reads at once: 400 kB at
 /// most.
-const PIECES_WAITING: usize = 8;
+const PIECES_WAITING: usize = 4;
 
 /// Why an image could not be unpacked.
 #[derive(Debug, thiserror::Error)]

@@ -17,8 +17,8 @@ use crate::names::Digest;
 /// Large enough for large writes, small enough to stay in a processor's cache on its way through the threads.
 const BLOCK: usize = 256 * 1024;
 
-/// How many blocks a layer has: 4 MiB together.
-const BLOCKS: usize = 16;
+/// How many blocks a layer has: 3 MiB together.
+const BLOCKS: usize = 12;
 
 /// A buffer that goes back to the inflating thread when it is dropped.
 struct Block {

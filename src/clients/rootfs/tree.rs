@@ -4,7 +4,7 @@
 //! in symlinks, cannot leave it. The last part of a path is never followed: it is a plain name in a directory that is
 //! held open. So no order of entries, and nothing that a lower layer left behind, reaches outside.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ffi::{CStr, OsStr};
 use std::hash::{BuildHasher, RandomState};
 use std::os::fd::{AsFd, OwnedFd};
@@ -95,9 +95,8 @@ pub(super) struct Tree {
     held: HashMap<Vec<u8>, Rc<Directory>>,
     /// How many layers were begun.
     layers: usize,
-    /// What the layer that is being applied brought, as hashes of directory and name: eight bytes for each entry
-    /// where the names would need a hundred. Nothing of the first layer, which has none below it to be told from.
-    brought: HashSet<u64>,
+    /// What the layer that is being applied brought. Nothing of the first layer, which has none below it to be told from.
+    brought: Marks,
     hasher: RandomState,
 }
 
@@ -113,7 +112,7 @@ impl Tree {
             root: Rc::new(Directory { fd, inode }),
             held: HashMap::new(),
             layers: 0,
-            brought: HashSet::new(),
+            brought: Marks::default(),
             hasher: RandomState::new(),
         };
         tree.resolve(b"", OFlags::DIRECTORY | OFlags::PATH)?;
@@ -288,7 +287,7 @@ impl Tree {
 
     fn remove_name(&mut self, parent: &Directory, name: &[u8], keep: Keep) -> Result<()> {
         let mark = self.mark(parent.inode, name);
-        let stays = keep == Keep::ThisLayer && self.brought.contains(&mark);
+        let stays = keep == Keep::ThisLayer && self.brought.contains(mark);
         match open_directory(parent, name) {
             Ok(fd) => {
                 self.held.clear();
@@ -310,7 +309,6 @@ impl Tree {
             Err(Errno::NOENT) => return Ok(()),
             Err(error) => return Err(error),
         }
-        self.brought.remove(&mark);
         Ok(())
     }
 
@@ -338,10 +336,9 @@ impl Tree {
                 return Err(Errno::STALE);
             }
             let mark = self.mark(level.inode, &level.name);
-            let stays = !emptied || (keep == Keep::ThisLayer && self.brought.contains(&mark));
+            let stays = !emptied || (keep == Keep::ThisLayer && self.brought.contains(mark));
             if !stays {
                 fs::unlinkat(&at, level.name.as_slice(), AtFlags::REMOVEDIR)?;
-                self.brought.remove(&mark);
             }
             Level { inode, subdirectories, emptied, .. } = level;
             emptied &= !stays;
@@ -365,14 +362,45 @@ impl Tree {
                 continue;
             }
             let mark = self.mark(inode, &name);
-            if keep == Keep::ThisLayer && self.brought.contains(&mark) {
+            if keep == Keep::ThisLayer && self.brought.contains(mark) {
                 emptied = false;
                 continue;
             }
             fs::unlinkat(directory, name.as_slice(), AtFlags::empty())?;
-            self.brought.remove(&mark);
         }
         Ok((subdirectories, emptied))
+    }
+}
+
+/// Names in directories, as hashes of both: eight bytes for each, where the name would need a hundred.
+///
+/// Nothing is taken out. A name that was replaced is brought again, and a directory that gets the inode number of one
+/// that is gone was itself made by this layer, with all that is in it.
+#[derive(Default)]
+struct Marks {
+    sorted: Vec<u64>,
+    /// Those that came since it was sorted.
+    new: Vec<u64>,
+}
+
+impl Marks {
+    /// So many are looked through one by one, for layers where whiteouts and files take turns.
+    const UNSORTED: usize = 4096;
+
+    fn insert(&mut self, mark: u64) {
+        self.new.push(mark);
+    }
+
+    fn contains(&mut self, mark: u64) -> bool {
+        if Self::UNSORTED < self.new.len() {
+            self.sorted.append(&mut self.new);
+            self.sorted.sort_unstable();
+        }
+        self.new.contains(&mark) || self.sorted.binary_search(&mark).is_ok()
+    }
+
+    fn clear(&mut self) {
+        *self = Self::default();
     }
 }
 

@@ -4,6 +4,7 @@
 //! - `REPOSITORY=path`: a repository of your own instead of the one that is made.
 //! - `PEER=directory`: the git resource's programs, of its `/opt/resource`; they need bash and jq.
 //! - `OTHER=program`: another check of ours, of a build before a change.
+//! - `TABLES=cold`: only the tables that have this in their titles.
 
 #![expect(
     clippy::disallowed_methods,
@@ -45,14 +46,30 @@ fn main() {
         other: std::env::var_os("OTHER"),
         traffic: RefCell::default(),
     };
-    bench.nothing_new();
-    bench.round();
-    bench.new_commit();
-    bench.cold("check, cold", CONTEXT);
-    if history.has_old {
-        bench.cold("check, cold, the image changed 5,000 commits ago", OLD);
+    let tables = std::env::var("TABLES").unwrap_or_default();
+    let is_wanted = |title: &str| title.contains(&tables);
+    if is_wanted(NOTHING_NEW) {
+        bench.nothing_new();
+    }
+    if is_wanted(NEW_COMMIT) {
+        bench.new_commit();
+    }
+    if is_wanted(COLD) {
+        bench.cold(COLD, CONTEXT);
+    }
+    if is_wanted(COLD_AND_OLD) && history.has_old {
+        bench.cold(COLD_AND_OLD, OLD);
+    }
+    if is_wanted(ROUND) {
+        bench.round();
     }
 }
+
+const NOTHING_NEW: &str = "check, nothing new";
+const NEW_COMMIT: &str = "check, one new commit";
+const COLD: &str = "check, cold";
+const COLD_AND_OLD: &str = "check, cold, the image changed 5,000 commits ago";
+const ROUND: &str = "check of 200 branches, nothing new";
 
 struct Bench<'a> {
     history: &'a History,
@@ -91,7 +108,7 @@ impl Bench<'_> {
             let version = self.run(check, &cache, BRANCH, CONTEXT, None).0;
             rows.push(self.row(check.name(), move || self.run(check, &cache, BRANCH, CONTEXT, Some(&version)).1));
         }
-        table::print("check, nothing new", || {}, rows);
+        table::print(NOTHING_NEW, || {}, rows);
         self.print_traffic();
     }
 
@@ -113,7 +130,7 @@ impl Bench<'_> {
             let factor = u32::try_from(BRANCHES / count).expect("it is small");
             rows.push(self.row(check.name(), move || known.iter().map(one).sum::<Duration>() * factor));
         }
-        table::print_in("check of 200 branches, nothing new", 3, || {}, rows);
+        table::print_in(ROUND, 3, || {}, rows);
         self.print_traffic();
         if self.peer.is_some() {
             say(format_args!("  ({GIT_RESOURCE}: {PEER_BRANCHES} branches, the time for {BRANCHES})"));
@@ -131,18 +148,18 @@ impl Bench<'_> {
             let version = self.run(check, &cache, BRANCH, CONTEXT, None).0;
             rows.push(self.row(check.name(), move || self.run(check, &cache, BRANCH, CONTEXT, Some(&version)).1));
         }
-        table::print("check, one new commit", || self.history.commit(), rows);
+        table::print(NEW_COMMIT, || self.history.commit(), rows);
         self.print_traffic();
     }
 
     fn cold(&self, title: &str, context: &'static str) {
         let (shallow, full) = (self.place.join("cold-shallow"), self.place.join("cold-full"));
         let mut rows = vec![
-            self.row("git fetch --depth=32 --filter=blob:none", || {
+            self.row("git fetch --depth=128 --filter=blob:none", || {
                 remove(&shallow);
                 self.empty_repository(&shallow);
                 let mut fetch = git();
-                fetch.arg("-C").arg(&shallow).args(["fetch", "--quiet", "--depth=32", "--filter=blob:none", "origin"]);
+                fetch.arg("-C").arg(&shallow).args(["fetch", "--quiet", "--depth=128", "--filter=blob:none", "origin"]);
                 time(fetch.arg(BRANCH))
             }),
             self.row("git clone", || {

@@ -16,10 +16,10 @@ use crate::names::CommitId;
 use crate::request::Follow;
 
 /// How many commits are read at first. Each further step reads four times as many: ten thousand commits are five steps.
-pub const FIRST_DEPTH: NonZeroU32 = NonZeroU32::new(32).expect("32 is not zero");
-
-/// How much of what is there already is read at first: reading is quick where fetching is not.
-const FIRST_LINE: usize = 128;
+///
+/// The first commit brings all trees, and each further one some 2 kB: less than a step more, which is a request and two
+/// programs. docs/check.md has what was measured.
+pub const FIRST_DEPTH: NonZeroU32 = NonZeroU32::new(128).expect("128 is not zero");
 
 /// What is known of the line so far: what decisions are made from.
 pub struct Known {
@@ -49,7 +49,7 @@ pub struct History<'a> {
 impl<'a> History<'a> {
     /// The line from `from` down, which must be in `git` already. What lies deeper is fetched by `want`.
     pub async fn read(git: &'a Git, recipe: &'a Recipe, want: Want, from: CommitId) -> Result<Self, Error> {
-        let line = git.line(from, FIRST_LINE).await?;
+        let line = git.line(from, length(FIRST_DEPTH)).await?;
         let known = Known { line, states: BTreeMap::new(), built: BTreeMap::new() };
         Ok(Self { git, recipe, registry: None, want, otherwise: None, from, depth: FIRST_DEPTH, known })
     }

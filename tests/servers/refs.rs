@@ -125,8 +125,8 @@ fn a_history_deeper_than_what_is_fetched_at_first_is_fetched_step_by_step() {
     let version = only(&check(&source_of(json!({"uri": git.uri(), "branch": "master"})), None));
     assert_eq!(version["ref"], json!(brought));
     let requests = servers().git().requests_for("refs-deep");
-    // Refs, the Dockerfile, and 32, 128 and 512 commits.
-    assert_eq!(requests, vec![ONE.replace("NAME", "refs-deep"); 5]);
+    // Refs, the Dockerfile, and 128 and 512 commits.
+    assert_eq!(requests, vec![ONE.replace("NAME", "refs-deep"); 4]);
 }
 
 #[test]

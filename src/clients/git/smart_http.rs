@@ -41,8 +41,8 @@ const ANSWER_TYPE: &str = "application/x-git-upload-pack-result";
 /// Some servers and firewalls know smart HTTP by its user agent.
 const USER_AGENT: &str = concat!("git/2.0 (git-image ", env!("CARGO_PKG_VERSION"), ")");
 
-/// Sections of `source.git.git_config` that do not change how git speaks HTTP.
-const HARMLESS_SECTIONS: [&str; 9] = ["advice", "author", "color", "committer", "fetch", "gc", "index", "pack", "user"];
+/// Sections of `source.git.git_config` that change neither how git speaks HTTP nor how it looks at what comes.
+const HARMLESS_SECTIONS: [&str; 7] = ["advice", "author", "color", "committer", "gc", "index", "user"];
 
 /// A server that is asked without the git program, as long as nothing is odd.
 pub struct Server(Option<SmartHttp>);

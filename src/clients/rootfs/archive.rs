@@ -9,7 +9,7 @@ use std::io::{self, BufRead as _, ErrorKind, Read as _};
 
 use tar::{EntryType, GnuExtSparseHeader, Header};
 
-use super::blocks::{Blocks, Part, Whole};
+use super::blocks::{Blocks, Part};
 
 const BLOCK: u64 = 512;
 
@@ -113,8 +113,8 @@ impl Archive {
         Ok(length == 0 || length <= self.input.fill_buf()?.len() as u64)
     }
 
-    /// Reads what follows the end mark, so that everything was seen.
-    pub fn finish(self) -> io::Result<Whole> {
+    /// Reads what follows the end mark, so that everything was seen. Gives the size of all, in bytes.
+    pub fn finish(self) -> io::Result<u64> {
         self.input.finish()
     }
 

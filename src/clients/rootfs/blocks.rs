@@ -1,6 +1,6 @@
-//! A layer's archive in blocks: one thread inflates, a second one digests, and whoever applies the layer reads.
+//! A layer's archive in blocks: a thread inflates, and whoever applies the layer reads.
 //!
-//! The three work at the same time, and as far ahead of each other as there are blocks: a block is used again when nobody
+//! Both work at the same time, and as far ahead of each other as there are blocks: a block is used again when nobody
 //! has a part of it any more, so memory is bounded whatever the layer is.
 
 use std::io::{self, BufRead, Read};
@@ -9,10 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use sha2::{Digest as _, Sha256};
-
 use super::inflate::Inflated;
-use crate::names::Digest;
 
 /// Large enough for large writes, small enough to stay in a processor's cache on its way through the threads.
 const BLOCK: usize = 256 * 1024;
@@ -47,7 +44,7 @@ impl Part {
     }
 }
 
-/// What the threads hand on.
+/// What the inflating thread hands on.
 enum Step {
     Block(Block),
     /// Everything was inflated.
@@ -55,18 +52,9 @@ enum Step {
     Failed(io::Error),
 }
 
-/// What a layer is, inflated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Whole {
-    pub diff_id: Digest,
-    /// In bytes.
-    pub size: u64,
-}
-
 /// The bytes of a layer's archive, while they are inflated.
 pub(super) struct Blocks {
     steps: Receiver<Step>,
-    digest: Receiver<Digest>,
     current: Option<Arc<Block>>,
     at: usize,
     ended: bool,
@@ -91,19 +79,11 @@ impl NoRoom {
 }
 
 impl Blocks {
-    /// Begins to inflate a layer. The threads end by themselves when this is dropped, as soon as they have something to
-    /// hand on.
+    /// Begins to inflate a layer. The thread ends by itself when this is dropped, as soon as it has something to hand on.
     pub fn begin(layer: impl BufRead + Send + 'static, counted: Arc<AtomicU64>) -> Self {
-        let (to_digest, inflated) = channel();
         let (to_reader, steps) = channel();
-        let (to_end, digest) = channel();
-        std::thread::spawn(move || inflate(layer, &to_digest));
-        std::thread::spawn(move || {
-            if let Some(found) = pass_on(&inflated, &to_reader) {
-                let _ = to_end.send(found);
-            }
-        });
-        Self { steps, digest, current: None, at: 0, ended: false, size: 0, room: u64::MAX, counted }
+        std::thread::spawn(move || inflate(layer, &to_reader));
+        Self { steps, current: None, at: 0, ended: false, size: 0, room: u64::MAX, counted }
     }
 
     /// From now on, more than so many bytes are an error: [`NoRoom`].
@@ -120,16 +100,14 @@ impl Blocks {
         Ok(Some(part))
     }
 
-    /// What was read, once it was read to its end.
-    pub fn finish(mut self) -> io::Result<Whole> {
+    /// How many bytes there are, once they were read to their end.
+    pub fn finish(mut self) -> io::Result<u64> {
         loop {
             match self.fill_buf()?.len() {
-                0 => break,
+                0 => return Ok(self.size),
                 count => self.consume(count),
             }
         }
-        let diff_id = self.digest.recv().map_err(|_| broke_off())?;
-        Ok(Whole { diff_id, size: self.size })
     }
 }
 
@@ -217,20 +195,4 @@ fn fill(input: &mut impl Read, buffer: &mut [u8]) -> Result<usize, (usize, io::E
         }
     }
     Ok(length)
-}
-
-/// The digesting thread. Nothing when there was no end.
-fn pass_on(from: &Receiver<Step>, to: &Sender<Step>) -> Option<Digest> {
-    let mut hash = Sha256::new();
-    loop {
-        let step = from.recv().ok()?;
-        if let Step::Block(block) = &step {
-            hash.update(&block.buffer[..block.length]);
-        }
-        let ended = matches!(step, Step::End);
-        to.send(step).ok()?;
-        if ended {
-            return Some(Digest::from_bytes(hash.finalize().into()));
-        }
-    }
 }

@@ -12,10 +12,9 @@ use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamp
 use rustix::io::Errno;
 
 use super::archive::{Archive, Entry, Kind, Piece};
-use super::blocks::{Blocks, Part, Whole};
+use super::blocks::{Blocks, Part};
 use super::tree::{Directory, InRoot, Tree, look, open_directory};
 use super::writers::Writers;
-use crate::names::Digest;
 
 /// The bits of a mode that a new file can have at once, as far as the umask lets it.
 const PERMISSIONS: u32 = 0o777;
@@ -120,8 +119,6 @@ pub struct LayerStats {
     pub files: u64,
     /// The size of the layer's archive, inflated, in bytes.
     pub bytes: u64,
-    /// The digest of the layer's archive, inflated.
-    pub diff_id: Digest,
     /// What could not be made here.
     pub skipped: Skipped,
 }
@@ -219,8 +216,8 @@ impl Rootfs {
             self.entry(entry, &mut archive, &mut skipped)?;
             files += 1;
         }
-        let Whole { diff_id, size: bytes } = archive.finish().map_err(unreadable)?;
-        Ok(LayerStats { files, bytes, diff_id, skipped })
+        let bytes = archive.finish().map_err(unreadable)?;
+        Ok(LayerStats { files, bytes, skipped })
     }
 
     /// Sets the times of the directories, after the last layer.

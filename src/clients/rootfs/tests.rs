@@ -386,7 +386,7 @@ fn compression_is_told_by_the_bytes() {
         let unpacking = Unpacking::of(&[layer]).expect();
         assert_eq!(unpacking.tree(), ["a=1"], "{name}");
         let stats = &unpacking.result.as_ref().expect("it was unpacked")[0];
-        assert_eq!((stats.files, stats.bytes, stats.diff_id), (1, tar.len() as u64, Digest::of(&tar)), "{name}");
+        assert_eq!((stats.files, stats.bytes), (1, tar.len() as u64), "{name}");
     }
 }
 

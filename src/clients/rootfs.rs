@@ -40,7 +40,7 @@ pub use layer::{LayerError, LayerStats, Omitted, Rootfs, Skipped};
 
 use super::registry::{Descriptor, Image, ImageConfig, Registry, RegistryError};
 use crate::names::Digest;
-use crate::say::{Say, size};
+use crate::say::{Say, rate, size};
 
 /// How many layers are downloaded at the same time. Several small ones would otherwise wait for an answer each.
 const DOWNLOADED: usize = 3;
@@ -375,9 +375,9 @@ fn apply_all(
         })?;
         inflating.extend(arriving.next());
         say.line(format_args!(
-            "layer {position} of {count}: {digest}, {}, {}",
+            "layer {position} of {count}: {digest}, {}, unpacked {}",
             size(layer.size),
-            unpacked_in(stats.bytes, begun.elapsed())
+            rate(stats.bytes, begun.elapsed())
         ));
         unpacked.files += stats.files;
         unpacked.bytes += stats.bytes;
@@ -410,15 +410,9 @@ impl Progress {
 
     fn line(&self, when: &str) -> String {
         let (downloaded, unpacked) = (self.downloaded.load(Ordering::Relaxed), self.unpacked.load(Ordering::Relaxed));
-        let unpacked = unpacked_in(unpacked, self.begun.elapsed());
-        format!("layers: {when} {} of {} downloaded, {unpacked}", size(downloaded), size(self.size))
+        let unpacked = rate(unpacked, self.begun.elapsed());
+        format!("layers: {when} {} of {} downloaded, unpacked {unpacked}", size(downloaded), size(self.size))
     }
-}
-
-/// Size, time and speed.
-fn unpacked_in(bytes: u64, time: Duration) -> String {
-    let per_second = (bytes as f64 / time.as_secs_f64().max(0.001)) as u64;
-    format!("{} unpacked in {:.2} s, {}/s", size(bytes), time.as_secs_f64(), size(per_second))
 }
 
 fn say_skipped(skipped: &Skipped, say: &Say) {

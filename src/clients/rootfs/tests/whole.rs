@@ -66,7 +66,7 @@ fn every_layer_is_unpacked_in_order_and_said() {
     assert_eq!(lines.len(), 2, "{said}");
     let bytes = size(second.len() as u64);
     assert!(
-        lines[1].starts_with(&format!("layer 2 of 2: {}, {bytes}, {bytes} unpacked in ", Digest::of(&second))),
+        lines[1].starts_with(&format!("layer 2 of 2: {}, {bytes}, unpacked {bytes} in ", Digest::of(&second))),
         "{said}"
     );
 }
@@ -120,9 +120,7 @@ fn the_line_between_layers_tells_how_far_all_are() {
     progress.downloaded.store(4000, Ordering::Relaxed);
     progress.unpacked.store(9000, Ordering::Relaxed);
     let line = progress.line("so far");
-    assert!(line.starts_with("layers: so far 4.0 kB of 5.0 kB downloaded, 9.0 kB unpacked in 0."), "{line}");
-    assert_eq!(unpacked_in(3_000_000_000, Duration::from_secs(4)), "3.0 GB unpacked in 4.00 s, 750.0 MB/s");
-    assert_eq!(unpacked_in(0, Duration::ZERO), "0 bytes unpacked in 0.00 s, 0 bytes/s");
+    assert!(line.starts_with("layers: so far 4.0 kB of 5.0 kB downloaded, unpacked 9.0 kB in 0."), "{line}");
 }
 
 #[test]

@@ -12,7 +12,7 @@ pub mod artifact;
 pub mod attached;
 mod facts;
 pub mod journal;
-mod json;
+pub(super) mod json;
 mod page;
 mod plan;
 mod retention;

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::{Disorder, Judgement, MaxDelete, Plan, Reason, Verdict};
+use crate::decide::reap::json::Limits;
 use crate::decide::reap::text::{one_line, short};
 
 impl Verdict {
@@ -125,13 +126,6 @@ impl<'a> Row<'a> {
     }
 }
 
-#[derive(Serialize)]
-struct Limits {
-    max_delete: usize,
-    /// Why --apply would refuse.
-    exceeded: Option<String>,
-}
-
 impl Plan {
     /// The plan as one JSON object, on one line.
     pub fn json(&self) -> String {
@@ -144,13 +138,7 @@ impl Plan {
                 .flat_map(|(name, all)| all.iter().map(move |one| Row::new(name, one)))
                 .collect(),
             summary: Verdict::ALL.map(count).into_iter().collect(),
-            limits: Limits {
-                max_delete: match self.max_delete {
-                    MaxDelete::Default => MaxDelete::COUNT,
-                    MaxDelete::Count(limit) => limit,
-                },
-                exceeded: self.within_limits().err().map(|refusal| refusal.to_string()),
-            },
+            limits: Limits::new(self.max_delete, self.within_limits()),
         };
         serde_json::to_string(&document).expect("a plan has only text keys, so it is always JSON")
     }

@@ -43,11 +43,22 @@ struct Summary {
     remove: usize,
 }
 
+/// What one run may remove, in a plan as JSON.
 #[derive(Serialize)]
-struct Limits {
+pub(in crate::decide) struct Limits {
     max_delete: usize,
     /// Why --apply would refuse.
     exceeded: Option<String>,
+}
+
+impl Limits {
+    pub(in crate::decide) fn new<E: ToString>(max_delete: MaxDelete, within: Result<(), E>) -> Self {
+        let max_delete = match max_delete {
+            MaxDelete::Default => MaxDelete::COUNT,
+            MaxDelete::Count(limit) => limit,
+        };
+        Self { max_delete, exceeded: within.err().map(|refusal| refusal.to_string()) }
+    }
 }
 
 impl Plan {
@@ -85,13 +96,7 @@ impl Plan {
                 restore: self.count(Verdict::Restore),
                 remove: self.count(Verdict::Remove),
             },
-            limits: Limits {
-                max_delete: match max_delete {
-                    MaxDelete::Default => MaxDelete::COUNT,
-                    MaxDelete::Count(limit) => *limit,
-                },
-                exceeded: self.within_limits().err().map(|refusal| refusal.to_string()),
-            },
+            limits: Limits::new(*max_delete, self.within_limits()),
         };
         serde_json::to_string(&document).expect("a plan has only text keys, so it is always JSON")
     }

@@ -165,6 +165,8 @@ pub struct ReapSource {
     pub grace: Option<Grace>,
     /// How many tags one run may remove; the command line is asked first.
     pub max_delete: Option<usize>,
+    /// Whether the images that earlier runs left without a tag are deleted; so does the flag of the command line.
+    pub delete_untagged: bool,
     /// What is kept besides.
     pub keep: Keep,
 }

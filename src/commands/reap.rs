@@ -1,9 +1,9 @@
 //! `git-image reap`: removes the tags of branches and commits that git no longer has.
 //!
 //! The registry is read before git, and git again before anything goes; [`crate::decide::reap`] says why.
-//! The files: `read` reads, `record` keeps the journal, `canary` proves how a tag is removed, `remove` removes, and
-//! `apply` says what and looks again; they ask the outside through `outside`, which `registry` and `servers` connect to
-//! the real registry and git.
+//! The files: `read` reads, `record` keeps the journal, `canary` proves how a tag is removed, `remove` removes,
+//! `untagged` deletes what was left without a tag, and `apply` says what and looks again; they ask the outside through
+//! `outside`, which `registry` and `servers` connect to the real registry and git.
 
 mod apply;
 pub mod args;
@@ -14,6 +14,7 @@ mod record;
 pub(super) mod registry;
 pub(super) mod remove;
 mod servers;
+mod untagged;
 
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
@@ -97,6 +98,30 @@ pub enum ReapError {
         #[source]
         why: Box<ReapError>,
     },
+    /// The registry did not delete what has no tag, or refused to.
+    #[error("cannot delete {first} from {repository} by its digest{}", more(*manifests))]
+    NotDeleted {
+        /// The repository of the registry.
+        repository: Repository,
+        /// How many manifests are left.
+        manifests: usize,
+        /// The first of them.
+        first: Digest,
+        /// What the registry said; `None`: that it does not delete it, or nothing was to be seen of it.
+        #[source]
+        why: Option<Box<ReapError>>,
+    },
+    /// The deletion of images was stopped half way.
+    #[error("stopped half way in {repository}; images deleted so far: {deleted}")]
+    StoppedDeleting {
+        /// The repository of the registry.
+        repository: Repository,
+        /// How many images were deleted.
+        deleted: usize,
+        /// What stopped it.
+        #[source]
+        why: Box<ReapError>,
+    },
     /// Kept tags were gone after the removal, and are back.
     #[error("REPAIRED: kept tags of {repository} were lost meanwhile and are put back: {}", names(repaired))]
     Repaired {
@@ -171,7 +196,13 @@ impl ReapError {
             ),
             Self::ProbeLeft { .. } => Some("no other tag was touched; remove it by hand".to_owned()),
             Self::NotRemoved { .. } => Some("run it again; what is left is tried anew".to_owned()),
-            Self::Stopped { why, .. } => {
+            Self::NotDeleted { why, .. } => why.as_ref().and_then(|why| why.hint()).or_else(|| {
+                Some(
+                    "no tag was touched; leave `reap.delete_untagged` out where the registry frees space by itself"
+                        .to_owned(),
+                )
+            }),
+            Self::Stopped { why, .. } | Self::StoppedDeleting { why, .. } => {
                 Some(why.hint().unwrap_or_else(|| "run it again; it goes on where it stopped".to_owned()))
             }
             Self::Repaired { .. } => Some(
@@ -185,6 +216,10 @@ impl ReapError {
             Self::Git(error) => error.hint(),
         }
     }
+}
+
+fn more(manifests: usize) -> String {
+    if manifests == 1 { String::new() } else { format!(", and {} more", manifests - 1) }
 }
 
 fn names(tags: &[Tag]) -> String {
@@ -207,7 +242,8 @@ pub async fn reap(
     say: &Say,
 ) -> Result<(), Error> {
     let source = args.source.read(input, edge, say).await?;
-    let rules = rules(&source, args.grace(&source.reap), args.max_delete(&source.reap))?;
+    let rules =
+        rules(&source, args.grace(&source.reap), args.max_delete(&source.reap), args.delete_untagged(&source.reap))?;
     let servers = Servers::open(&source, &edge.programs, say).await?;
     // What is missing is told before anything is removed.
     let tasks = if args.nexus_tasks { Some(servers.registry().nexus_tasks().await?) } else { None };
@@ -232,13 +268,13 @@ pub async fn reap(
 ///
 /// As [`reap`].
 pub(super) async fn judge(source: &Source, edge: &Edge, say: &Say) -> Result<(Plan, Servers), Error> {
-    let rules = rules(source, source.reap.grace.unwrap_or_default(), MaxDelete::Default)?;
+    let rules = rules(source, source.reap.grace.unwrap_or_default(), MaxDelete::Default, false)?;
     let servers = Servers::open(source, &edge.programs, say).await?;
     let (plan, ..) = read_and_decide(&servers, servers.repository(), &rules, edge.now, say).await?;
     Ok((plan, servers))
 }
 
-fn rules(source: &Source, grace: Grace, max_delete: MaxDelete) -> Result<Rules, ReapError> {
+fn rules(source: &Source, grace: Grace, max_delete: MaxDelete, delete_untagged: bool) -> Result<Rules, ReapError> {
     tags::check_prefix(&source.registry.tag_prefix).map_err(ReapError::Prefix)?;
     Ok(Rules {
         repository: source.git.uri.repository().clone(),
@@ -247,6 +283,7 @@ fn rules(source: &Source, grace: Grace, max_delete: MaxDelete) -> Result<Rules, 
         keep: source.reap.keep.clone(),
         grace,
         max_delete,
+        delete_untagged,
     })
 }
 

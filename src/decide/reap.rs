@@ -4,8 +4,8 @@
 //! everything else stays. A tag that cannot be judged stays, and is named. Every tag has a verdict and a reason.
 //!
 //! The files: `facts` is what was read, `rules` by what it is judged, `journal` since when tags are dead, `retention`
-//! what the user wants kept besides, `attached` judges signatures and their like, `plan` what comes out and `text`,
-//! `json` and `page` how it is shown; this one decides. [`artifact`] is what the reaper itself writes to a registry.
+//! what the user wants kept besides, `attached` judges signatures and their like, `untagged` images that have no tag any
+//! more, `plan` is what comes out and `text`, `json` and `page` how it is shown; this one decides. [`artifact`] is what the reaper itself writes to a registry.
 //! Our tags are told by their names in [`tags`].
 
 pub mod artifact;
@@ -18,6 +18,7 @@ mod plan;
 mod retention;
 mod rules;
 pub(super) mod text;
+mod untagged;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,9 +29,10 @@ use crate::names::{Branch, CommitId, Digest, InputsId};
 
 pub use facts::{Before, Found, GitFacts, History, Labels, Lines, Origin, Placed, Question, RegistryFacts, TagState};
 pub use page::Blobs;
-pub use plan::{Gone, Judgement, Order, Plan, Reason, Verdict};
+pub use plan::{Done, Gone, Judgement, Order, Plan, Reason, Verdict};
 pub use retention::{BranchTag, Keep, KeepLast, Per};
 pub use rules::{Grace, MaxDelete, Refusal, Rules};
+pub use untagged::{Deletion, Fate, Leftover};
 
 /// Decides what happens to every tag.
 ///
@@ -46,6 +48,8 @@ pub fn reap(found: &Found, rules: &Rules, now: Timestamp) -> Result<Plan, Refusa
     let mut unread = unread(&found.registry, rules, &reasons);
     keep_content_of_kept_tags(&found.registry, rules, &mut reasons);
     unread.extend(attached::judge(&found.registry, rules, !judge.other_prefixes.is_empty(), &mut reasons));
+
+    let untagged = untagged::judge(found, &before, rules, &judge, now);
 
     let mut staying: BTreeMap<Digest, Vec<&str>> = BTreeMap::new();
     for (&tag, _) in reasons.iter().filter(|(_, reason)| reason.verdict() != Verdict::Remove) {
@@ -74,6 +78,8 @@ pub fn reap(found: &Found, rules: &Rules, now: Timestamp) -> Result<Plan, Refusa
     });
     Ok(Plan {
         judgements: judgements.collect(),
+        deletions: untagged::deletions(&found.registry, &untagged),
+        untagged,
         unread,
         registry: found.registry.repository.clone(),
         repository: rules.repository.clone(),
@@ -83,6 +89,7 @@ pub fn reap(found: &Found, rules: &Rules, now: Timestamp) -> Result<Plan, Refusa
         before,
         now,
         max_delete: rules.max_delete,
+        delete_untagged: rules.delete_untagged,
     })
 }
 

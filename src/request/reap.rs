@@ -33,6 +33,7 @@ pub(super) fn read(block: &Block) -> Result<ReapSource, RequestError> {
     Ok(ReapSource {
         grace: block.parsed("grace")?,
         max_delete: count(block, "max_delete").map(NonZeroUsize::get),
+        delete_untagged: block.flag("delete_untagged"),
         keep: Keep {
             last,
             protected: block.texts("protected").unwrap_or_default(),

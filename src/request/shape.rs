@@ -195,6 +195,7 @@ pub static SOURCE: &[Key] = &[
 static REAP: &[Key] = &[
     now("grace", Kind::Text),
     now("max_delete", Kind::Count),
+    now("delete_untagged", Kind::Flag),
     now("keep_last", Kind::Count),
     now("keep_last_per", Kind::Text),
     now("protected", Kind::Texts),

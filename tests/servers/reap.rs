@@ -9,6 +9,7 @@ mod meets;
 mod refusals;
 mod rules;
 mod story;
+mod untagged;
 
 use serde_json::{Value, json};
 

@@ -263,6 +263,19 @@ impl Registry {
         self.directory.path().join("data/docker/registry/v2")
     }
 
+    /// Collects its garbage, as its operator does; nobody may push meanwhile. What an earlier version of its caches had may
+    /// be wrong afterwards.
+    #[track_caller]
+    pub fn collect_garbage(&self) {
+        run(Command::new("docker-registry").arg("garbage-collect").arg(self.directory.path().join("config.json")));
+    }
+
+    /// Whether a blob lies on its disk, in whichever repository.
+    pub fn has_blob_on_disk(&self, digest: &str) -> bool {
+        let hex = digest.trim_start_matches("sha256:");
+        self.data().join(format!("blobs/sha256/{}/{hex}/data", &hex[..2])).exists()
+    }
+
     /// Ends it, as an outage does.
     pub fn stop(self) {
         self.server.stop();

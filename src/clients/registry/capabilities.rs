@@ -2,14 +2,21 @@
 
 use reqwest::header::{CONTENT_LENGTH, HeaderValue};
 use reqwest::{Method, StatusCode};
+use serde::Deserialize;
 
 use super::http::{Access, Ask};
 use super::upload::next;
-use super::{ANSWER_LIMIT, Deleted, Registry, RegistryError};
+use super::{ANSWER_LIMIT, Deleted, Descriptor, MANIFEST_LIMIT, Registry, RegistryError, answer};
 use crate::names::{Digest, Tag};
 
 /// The digest that no content has.
 const NO_CONTENT: Digest = Digest::from_bytes([0; 32]);
+
+/// The answer to "Listing Referrers".
+#[derive(Deserialize)]
+struct Index {
+    manifests: Vec<Descriptor>,
+}
 
 impl Registry {
     /// Whether manifests can be deleted by digest: the digest that no content has is.
@@ -48,6 +55,29 @@ impl Registry {
             StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED | StatusCode::BAD_REQUEST => Ok(false),
             _ => Err(self.http.refused(&ask, &answer)),
         }
+    }
+
+    /// What refers to a manifest, by the first page of the list; empty where the registry does not know the question.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be asked, or the answer is no index.
+    pub async fn referrers(&self, digest: &Digest) -> Result<Vec<Descriptor>, RegistryError> {
+        let url = self.http.url(&["referrers", &digest.to_string()]);
+        let ask =
+            Ask::new(format!("list what refers to {digest} in {}", self.repository), Method::GET, url, Access::Read);
+        let answer = self.http.ask(&ask, MANIFEST_LIMIT).await?;
+        match answer.status {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND => return Ok(Vec::new()),
+            _ => return Err(self.http.refused(&ask, &answer)),
+        }
+        let index: Index = serde_json::from_slice(&answer.bytes).map_err(|error| RegistryError::BadAnswer {
+            what: ask.what.clone(),
+            url: answer::shown(&ask.url),
+            why: format!("is not an index: {error}"),
+        })?;
+        Ok(index.manifests)
     }
 
     /// Whether a blob can be mounted in place of being uploaded: one that the repository has is mounted into it again.

@@ -1,6 +1,6 @@
 //! Does what the plan says, and looks again at git and registry before each step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -9,8 +9,8 @@ use super::outside::{Outside, RegistrySide as _};
 use super::read::{self, Images};
 use super::record::Record;
 use super::remove::{CHUNK, Removal, Run, Target};
-use super::{ReapError, decide_by_labels};
-use crate::decide::reap::{self as decide, Found, Judgement, Order, Plan, Reason, Rules, TagState, Verdict};
+use super::{ReapError, decide_by_labels, untagged};
+use crate::decide::reap::{self as decide, Done, Found, Judgement, Order, Plan, Reason, Rules, TagState, Verdict};
 use crate::decide::tags::OurTag;
 use crate::names::{Digest, Tag};
 
@@ -40,25 +40,38 @@ pub async fn apply<O: Outside>(
     images: Images,
 ) -> Result<(), ReapError> {
     let run = &reaping.run;
-    let mut state =
-        State { reaping, planned: removals(&plan), removal: Removal::new(run, kept(&plan), images), plan, found };
+    let due: BTreeSet<Digest> = plan.deletions().iter().map(|deletion| deletion.image).collect();
+    let mut state = State {
+        reaping,
+        planned: removals(&plan),
+        removal: Removal::new(run, kept(&plan), images),
+        plan,
+        found,
+        done: Done::default(),
+    };
     // Before anything else: a run that cannot write its journal must not remove by it.
-    let mut record = Record::begin(reaping, &state.plan).await?;
+    state.note_what_is_done().await?;
+    let mut record = Record::begin(reaping, &state.plan, &state.done).await?;
     state.restore_what_tombstones_hide().await?;
-    if state.planned.is_empty() {
+    if state.planned.is_empty() && due.is_empty() {
         run.say.line("nothing to remove");
+    }
+    if !state.planned.is_empty() {
+        let method = canary::prove(run).await?;
+        state.save_what_stays().await?;
+        run.say.line(method.proven());
+        // Whatever stops the removal, what was kept is looked after.
+        let result = state.remove_all(method).await;
+        state.removal.conclude(result).await?;
+        // A tag that is pushed again begins anew.
+        state.note_what_is_done().await?;
+        record.write(reaping, state.plan.journal(&state.done)).await?;
+        state.removal.report()?;
+    }
+    if due.is_empty() {
         return Ok(());
     }
-    let method = canary::prove(run).await?;
-    state.save_what_stays().await?;
-    run.say.line(method.proven());
-    // Whatever stops the removal, what was kept is looked after.
-    let result = state.remove_all(method).await;
-    state.removal.conclude(result).await?;
-    // A tag that is pushed again begins anew.
-    let is_gone = |tag: &str| tag.parse().is_ok_and(|tag: Tag| state.removal.removed.contains_key(&tag));
-    record.write(reaping, state.plan.journal(is_gone)).await?;
-    state.removal.report()
+    untagged::delete(reaping, &mut record, &due, state.removal.images).await
 }
 
 struct State<'a, O: Outside> {
@@ -68,6 +81,8 @@ struct State<'a, O: Outside> {
     /// What may still be removed, and what it points to. It only ever shrinks.
     planned: BTreeMap<Tag, Target>,
     removal: Removal<'a, O::Registry>,
+    /// What the journal is to say of this run.
+    done: Done,
 }
 
 /// Reads the tags of a plan back; a text that is no tag was never resolved, so it is in no plan to act.
@@ -84,7 +99,8 @@ fn removals(plan: &Plan) -> BTreeMap<Tag, Target> {
     })
 }
 
-fn kept(plan: &Plan) -> BTreeMap<Tag, Digest> {
+/// The tags that stay, and what they point to.
+pub fn kept(plan: &Plan) -> BTreeMap<Tag, Digest> {
     by_tag(plan.judgements().iter(), |judgement| match judgement.verdict {
         // Runs move their journals, and clean up after themselves.
         _ if matches!(judgement.reason, Reason::Journal | Reason::LeftOverCanary) => None,
@@ -107,6 +123,17 @@ impl<O: Outside> State<'_, O> {
         let ours = stays.filter(|judgement| decide::form(self.reaping.rules, &judgement.tag) != OurTag::Foreign);
         let digests = ours.filter_map(|judgement| judgement.image).collect();
         self.removal.images.save(self.reaping.run.registry, digests).await
+    }
+
+    /// What of this run goes into the journal.
+    async fn note_what_is_done(&mut self) -> Result<(), ReapError> {
+        let Reaping { run, now, .. } = self.reaping;
+        self.done.removed = self.removal.removed.keys().map(Tag::to_string).collect();
+        let images = self.plan.newly_untagged(&self.done.removed);
+        self.done.untagged.retain(|image, _| images.contains(image));
+        let new = images.into_iter().filter(|image| !self.done.untagged.contains_key(image)).collect();
+        self.done.untagged.extend(untagged::note(run.registry, new, *now, &mut self.removal.images).await?);
+        Ok(())
     }
 
     async fn remove_all(&mut self, method: Method) -> Result<(), ReapError> {

@@ -34,6 +34,14 @@ pub struct ReapArgs {
     #[arg(long, value_name = "N")]
     pub max_delete: Option<usize>,
 
+    /// Also delete the images that earlier runs with this flag left without a tag
+    ///
+    /// An image goes when no tag points to it, no index of a tag has it, and it has been so for as long as --grace says;
+    /// --max-delete says how many go in one run. It is for registries whose garbage collection spares what has no tag,
+    /// such as distribution; elsewhere it only costs requests.
+    #[arg(long)]
+    pub delete_untagged: bool,
+
     /// Afterwards run the tasks of Nexus that free what the tags have left, and wait for them
     ///
     /// These are all of the type "Docker - Delete unused manifests and images", then all of "Admin - Compact blob store";
@@ -76,6 +84,11 @@ impl ReapArgs {
     /// How many tags may be removed.
     pub fn max_delete(&self, source: &ReapSource) -> MaxDelete {
         self.max_delete.or(source.max_delete).map_or(MaxDelete::Default, MaxDelete::Count)
+    }
+
+    /// Whether images without a tag are deleted.
+    pub fn delete_untagged(&self, source: &ReapSource) -> bool {
+        self.delete_untagged || source.delete_untagged
     }
 
     /// How long a dead tag stays.

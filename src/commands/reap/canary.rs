@@ -86,7 +86,7 @@ pub async fn prove<R: RegistrySide>(run: &Run<'_, R>) -> Result<Method, ReapErro
 /// Looks whether anything is ever deleted; gives back why the API of the product does not do it.
 ///
 /// No manifest has this digest, so nothing can be lost: 404 says that deletes are allowed, 405 that they are not.
-async fn may_delete<R: RegistrySide>(
+pub async fn may_delete<R: RegistrySide>(
     run: &Run<'_, R>,
     api: Option<Box<ReapError>>,
 ) -> Result<Option<Box<ReapError>>, ReapError> {
@@ -215,7 +215,7 @@ impl<R: RegistrySide> Canary<'_, R> {
 }
 
 /// Whether a request was refused, so that it is refused the next time too.
-fn is_refusal(error: &ReapError) -> bool {
+pub fn is_refusal(error: &ReapError) -> bool {
     matches!(error, ReapError::Registry(error) if !error.is_passing())
 }
 

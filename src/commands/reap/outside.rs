@@ -59,8 +59,8 @@ pub trait RegistrySide {
     /// The blobs of the image that a manifest describes, with their sizes; those of all its platforms.
     async fn blobs(&self, manifest: &Manifest) -> Result<Vec<(Digest, u64)>, ReapError>;
 
-    /// The config of an artifact of the reaper; or why it cannot be read.
-    async fn note(&self, config: &Descriptor) -> Result<Bytes, String>;
+    /// The config of an artifact of the reaper.
+    async fn note(&self, config: &Descriptor) -> Result<Bytes, ReapError>;
 
     /// Pushes the config of an artifact, so that its manifest can be put.
     async fn push_note(&self, artifact: &Artifact) -> Result<(), ReapError>;
@@ -71,7 +71,16 @@ pub trait RegistrySide {
     /// Puts a manifest at a tag.
     async fn put(&self, tag: &Tag, manifest: &Manifest) -> Result<(), ReapError>;
 
-    /// Deletes a manifest with all its tags. Never called with the digest of an image.
+    /// Puts a manifest without a tag.
+    async fn put_by_digest(&self, manifest: &Manifest) -> Result<(), ReapError>;
+
+    /// Whether the registry tells what refers to a manifest.
+    async fn lists_referrers(&self) -> Result<bool, ReapError>;
+
+    /// What refers to a manifest: signatures, attestations, bills of materials.
+    async fn referrers(&self, digest: &Digest) -> Result<Vec<Descriptor>, ReapError>;
+
+    /// Deletes a manifest with all its tags. Called with the digest of an image only where it has none: see `untagged`.
     async fn delete(&self, digest: &Digest) -> Result<Deleted, ReapError>;
 
     /// The product, when it has an API of its own that removes single tags.

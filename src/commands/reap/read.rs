@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::de::DeserializeOwned;
 
 use super::ReapError;
+use super::canary::is_refusal;
 use super::outside::{READS, RegistrySide, at_once};
 use crate::clients::registry::{Descriptor, Manifest};
 use crate::decide::reap::artifact::{self, JournalNote, Kind, Note};
@@ -43,8 +44,25 @@ impl Images {
         }
     }
 
+    /// An image that was read, and what it says of itself.
+    pub fn image(&self, digest: &Digest) -> Option<(&Manifest, &Origin)> {
+        match self.0.get(digest)? {
+            Known::Image(manifest, origin) => Some((manifest, origin)),
+            Known::Gone | Known::Tombstone(..) | Known::Canary(..) | Known::Journal(..) => None,
+        }
+    }
+
+    /// Whether a journal was read that names images without a tag.
+    fn notes_untagged(&self) -> bool {
+        self.0.values().any(|known| matches!(known, Known::Journal(_, Ok(note)) if !note.journal.untagged.is_empty()))
+    }
+
     /// Reads those that are not known yet.
-    async fn read<R: RegistrySide>(&mut self, registry: &R, digests: BTreeSet<Digest>) -> Result<(), ReapError> {
+    ///
+    /// # Errors
+    ///
+    /// A manifest cannot be read.
+    pub async fn read<R: RegistrySide>(&mut self, registry: &R, digests: BTreeSet<Digest>) -> Result<(), ReapError> {
         let is_known = |digest: &Digest| !matches!(self.0.get(digest), None | Some(Known::Image(_, Origin::NotRead)));
         let unknown = digests.into_iter().filter(|digest| !is_known(digest));
         let read: Vec<_> =
@@ -141,7 +159,8 @@ pub async fn registry<R: RegistrySide>(
     images.read(registry, below).await?;
 
     let mut children = BTreeMap::new();
-    if listed.iter().any(|tag| attached::subject(tag).is_some()) {
+    let asks_for_parts = rules.delete_untagged && images.notes_untagged();
+    if asks_for_parts || listed.iter().any(|tag| attached::subject(tag).is_some()) {
         let indexes =
             described.values().flatten().filter(|found| is_index(&found.media_type)).map(|found| found.digest);
         let indexes: BTreeSet<Digest> = indexes.collect();
@@ -163,6 +182,11 @@ pub async fn registry<R: RegistrySide>(
 /// Whether a media type is that of an index, OCI's or Docker's.
 pub fn is_index(media_type: &str) -> bool {
     media_type.contains(".image.index.") || media_type.contains(".manifest.list.")
+}
+
+/// Whether a media type is that of a manifest, an index included, OCI's or Docker's.
+pub fn is_manifest(media_type: &str) -> bool {
+    is_index(media_type) || media_type.contains(".image.manifest.") || media_type.contains(".distribution.manifest.")
 }
 
 /// What an index has, also what lies deeper.
@@ -257,7 +281,10 @@ async fn read_image<R: RegistrySide>(registry: &R, digest: &Digest) -> Result<Kn
             Ok(note) => Known::Canary(manifest, note),
             Err(why) => Known::Image(manifest, unreadable(why)),
         },
-        Kind::Journal(config) => Known::Journal(manifest, note(registry, &config).await),
+        Kind::Journal(config) => {
+            let note = journal_note(registry, &config).await?;
+            Known::Journal(manifest, note)
+        }
         Kind::Other => {
             let origin = registry.labels(&manifest).await.map_or_else(unreadable, Origin::Labels);
             Known::Image(manifest, origin)
@@ -267,15 +294,28 @@ async fn read_image<R: RegistrySide>(registry: &R, digest: &Digest) -> Result<Kn
 
 /// The config of an artifact of ours; or why it cannot be read.
 pub async fn note<R: RegistrySide, T: DeserializeOwned>(registry: &R, config: &Descriptor) -> Result<T, String> {
-    let bytes = registry.note(config).await?;
+    let bytes = registry.note(config).await.map_err(|error| error.to_string())?;
     serde_json::from_slice(&bytes).map_err(|error| error.to_string())
+}
+
+/// The config of a journal; or why it cannot be read. What it says must not be forgotten because of a moment's trouble:
+/// that is an error.
+async fn journal_note<R: RegistrySide>(
+    registry: &R,
+    config: &Descriptor,
+) -> Result<Result<JournalNote, String>, ReapError> {
+    match registry.note(config).await {
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).map_err(|error| error.to_string())),
+        Err(error) if is_refusal(&error) => Ok(Err(error.to_string())),
+        Err(error) => Err(error),
+    }
 }
 
 /// What a journal says that another run has written meanwhile; `None` when it cannot be read.
 pub async fn journal<R: RegistrySide>(registry: &R, digest: &Digest) -> Result<Option<JournalNote>, ReapError> {
     let Some(manifest) = registry.manifest(digest).await? else { return Ok(None) };
     match artifact::kind(&manifest) {
-        Kind::Journal(config) => Ok(note(registry, &config).await.ok()),
+        Kind::Journal(config) => Ok(journal_note(registry, &config).await?.ok()),
         Kind::Tombstone(_) | Kind::Canary(_) | Kind::Other => Ok(None),
     }
 }

@@ -4,9 +4,9 @@ use super::ReapError;
 use super::apply::Reaping;
 use super::outside::{Outside, RegistrySide as _};
 use super::read;
-use crate::decide::reap::Plan;
 use crate::decide::reap::artifact;
 use crate::decide::reap::journal::Journal;
+use crate::decide::reap::{Done, Plan};
 use crate::decide::tags;
 use crate::names::{Digest, Tag};
 
@@ -25,11 +25,11 @@ impl Record {
     /// # Errors
     ///
     /// The journal cannot be written.
-    pub async fn begin<O: Outside>(reaping: &Reaping<'_, O>, plan: &Plan) -> Result<Self, ReapError> {
+    pub async fn begin<O: Outside>(reaping: &Reaping<'_, O>, plan: &Plan, done: &Done) -> Result<Self, ReapError> {
         let tag = tags::journal_tag(&reaping.rules.tag_prefix, &reaping.rules.repository);
         let seen = plan.judgements().iter().find(|judgement| judgement.tag == tag.as_str());
         let mut record = Self { tag, seen: seen.and_then(|judgement| judgement.digest), number: 0 };
-        record.write(reaping, plan.journal(|_| false)).await?;
+        record.write(reaping, plan.journal(done)).await?;
         Ok(record)
     }
 
@@ -56,11 +56,12 @@ impl Record {
             };
         }
         self.number += 1;
-        let tags = journal.dead.len();
+        let (tags, images) = (journal.dead.len(), journal.untagged.len());
         let artifact = artifact::journal(run.writer, run.id, self.number, journal);
         run.registry.push_note(&artifact).await?;
         run.registry.put(&self.tag, &artifact.manifest).await?;
-        run.say.line(format_args!("journal {}: dead tags noted: {tags}", self.tag));
+        let images = if images == 0 { String::new() } else { format!(", images without a tag: {images}") };
+        run.say.line(format_args!("journal {}: dead tags noted: {tags}{images}", self.tag));
         // The one before is of no use to anybody, and is an artifact of ours: what cannot be deleted only takes space.
         if let Some(before) = before {
             let _ = run.registry.delete(&before).await;

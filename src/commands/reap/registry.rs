@@ -72,8 +72,8 @@ impl RegistrySide for Registry {
         }
     }
 
-    async fn note(&self, config: &Descriptor) -> Result<Bytes, String> {
-        self.blob(config).await.map_err(|error| error.to_string())
+    async fn note(&self, config: &Descriptor) -> Result<Bytes, ReapError> {
+        Ok(self.blob(config).await?)
     }
 
     async fn push_note(&self, artifact: &Artifact) -> Result<(), ReapError> {
@@ -87,6 +87,18 @@ impl RegistrySide for Registry {
 
     async fn put(&self, tag: &Tag, manifest: &Manifest) -> Result<(), ReapError> {
         Ok(self.put_manifest(At::Tag(tag), manifest).await?)
+    }
+
+    async fn put_by_digest(&self, manifest: &Manifest) -> Result<(), ReapError> {
+        Ok(self.put_manifest(At::Digest(&manifest.digest), manifest).await?)
+    }
+
+    async fn lists_referrers(&self) -> Result<bool, ReapError> {
+        Ok(self.lists_referrers().await?)
+    }
+
+    async fn referrers(&self, digest: &Digest) -> Result<Vec<Descriptor>, ReapError> {
+        Ok(self.referrers(digest).await?)
     }
 
     async fn delete(&self, digest: &Digest) -> Result<Deleted, ReapError> {

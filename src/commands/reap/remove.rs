@@ -1,6 +1,6 @@
 //! Takes tags away, and looks after those that stay.
 //!
-//! A digest of an image is never deleted. What is deleted is a tag, or an artifact of ours. So the worst that an
+//! Here a digest of an image is never deleted. What is deleted is a tag, or an artifact of ours. So the worst that an
 //! interruption leaves is a tombstone that says what it lies on; the next run puts back or finishes.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -222,14 +222,8 @@ impl<'a, R: RegistrySide> Removal<'a, R> {
         let mut failed = Ok(());
         // A tag that points elsewhere was pushed meanwhile: that is its owner's business.
         for (tag, digest) in doubtful.iter().filter(|(tag, _)| now.get(tag) == Some(&None)) {
-            match self.put_back(tag, digest).await {
-                Ok(()) => {
-                    run.say.line(format_args!("REPAIRED {tag}: it was lost, and points to {digest} again"));
-                    self.repaired.insert(tag.clone());
-                }
-                // One that cannot be put back must not keep the others from it.
-                Err(error) => failed = failed.and(Err(error)),
-            }
+            // One that cannot be put back must not keep the others from it.
+            failed = failed.and(self.repair(tag, digest).await);
         }
         failed?;
         let again = self.removed.iter().filter(|(tag, _)| listed.contains(tag.as_str()));
@@ -246,15 +240,41 @@ impl<'a, R: RegistrySide> Removal<'a, R> {
     ///
     /// [`ReapError::Repaired`].
     pub fn report(&self) -> Result<(), ReapError> {
-        let Self { removed, kept, repaired, .. } = self;
+        let Self { removed, kept, .. } = self;
         self.run.say.line(format_args!("tags removed: {}, kept tags verified: {}", removed.len(), kept.len()));
-        if repaired.is_empty() {
+        self.repaired()
+    }
+
+    /// Names what had to be put back.
+    ///
+    /// # Errors
+    ///
+    /// [`ReapError::Repaired`].
+    pub fn repaired(&self) -> Result<(), ReapError> {
+        if self.repaired.is_empty() {
             return Ok(());
         }
         Err(ReapError::Repaired {
             repository: self.run.repository.clone(),
-            repaired: repaired.iter().cloned().collect(),
+            repaired: self.repaired.iter().cloned().collect(),
         })
+    }
+
+    /// Puts back a tag that was lost.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::put_back`].
+    pub async fn repair(&mut self, tag: &Tag, image: &Digest) -> Result<(), ReapError> {
+        self.put_back(tag, image).await?;
+        self.was_repaired(tag.clone(), image);
+        Ok(())
+    }
+
+    /// Says that a tag, or what it needs, was put back.
+    pub fn was_repaired(&mut self, tag: Tag, digest: &Digest) {
+        self.run.say.line(format_args!("REPAIRED {tag}: {digest} was lost, and is there again"));
+        self.repaired.insert(tag);
     }
 
     fn not_removed(&self, tags_left: Vec<Tag>) -> ReapError {

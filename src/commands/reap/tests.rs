@@ -3,6 +3,7 @@
 mod grace;
 mod model;
 mod products;
+mod untagged;
 
 use std::collections::BTreeSet;
 use std::pin::pin;
@@ -34,6 +35,7 @@ fn rules() -> Rules {
         keep: Keep::default(),
         grace: "0s".parse().expect("a good duration"),
         max_delete: MaxDelete::Count(1000),
+        delete_untagged: false,
     }
 }
 

@@ -28,7 +28,8 @@ pub struct RegistryFacts {
     pub repository: String,
     /// Every tag that the registry lists, and what it points to.
     pub tags: BTreeMap<String, TagState>,
-    /// What the indexes have that tags point to, also what lies deeper. Read only when a tag belongs to an image.
+    /// What the indexes have that tags point to, also what lies deeper. Read only when a tag belongs to an image,
+    /// or when images without a tag are to be deleted.
     pub children: BTreeMap<Digest, BTreeSet<Digest>>,
     /// Images that no tag points to, and to which tags belong.
     pub subjects: BTreeMap<Digest, Subject>,
@@ -206,7 +207,16 @@ impl RegistryFacts {
             OurTag::Content(_) => state.labels()?.commit.as_deref()?.parse().ok(),
             OurTag::Latest { .. } | OurTag::Cache { .. } | OurTag::Reaper | OurTag::Foreign => None,
         });
-        Question { commits: named.collect(), last: rules.keep.last.map(|last| last.count) }
+        let journals = self.tags.values().filter(|_| rules.delete_untagged).filter_map(|state| match state {
+            TagState::Journal { journal: Ok(journal), .. } => Some(journal),
+            TagState::Journal { journal: Err(_), .. }
+            | TagState::Missing
+            | TagState::Image { .. }
+            | TagState::Tombstone { .. }
+            | TagState::Canary { .. } => None,
+        });
+        let untagged = journals.flat_map(|journal| journal.untagged.values()).filter_map(|image| image.commit);
+        Question { commits: named.chain(untagged).collect(), last: rules.keep.last.map(|last| last.count) }
     }
 }
 

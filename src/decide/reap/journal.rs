@@ -1,16 +1,17 @@
-//! Since when tags are dead.
+//! Since when tags are dead, and which images runs have left without a tag.
 //!
 //! The registry is the only place that every run sees, so the journal is an artifact behind a tag of its own. What is
-//! lost of it makes a tag stay longer, never shorter: a tag that it does not name is seen dead for the first time.
+//! lost of it makes a tag stay longer, never shorter: a tag that it does not name is seen dead for the first time, and an
+//! image that it does not name is never deleted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Refusal, RegistryFacts, Rules, TagState, form};
 use crate::decide::tags::{self, OurTag};
-use crate::names::Digest;
+use crate::names::{CommitId, Digest};
 
 /// Since when tags are dead.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +20,9 @@ pub struct Journal {
     pub written: Timestamp,
     /// The tags that are dead.
     pub dead: BTreeMap<String, Dead>,
+    /// The images without a tag, when these are to be deleted too.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub untagged: BTreeMap<Digest, Untagged>,
 }
 
 /// A tag that was seen dead.
@@ -28,6 +32,19 @@ pub struct Dead {
     pub since: Timestamp,
     /// What it pointed to. A tag that points elsewhere now was pushed since.
     pub image: Digest,
+}
+
+/// An image that a run has left without a tag.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Untagged {
+    /// When a run saw that no tag is left, and no run since saw one.
+    pub since: Timestamp,
+    /// The commit that its labels name: while that is alive, the same image may be pushed again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<CommitId>,
+    /// The manifests that belong to it: those that an index has, and those that refer to it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub parts: BTreeSet<Digest>,
 }
 
 /// The journal of a run before this one.
@@ -45,18 +62,24 @@ pub enum Before {
 }
 
 impl Journal {
-    /// The most tags that a journal names. With names as long as can be it stays below the 4 MiB that are read of it.
-    pub const CAPACITY: usize = 15_000;
+    /// The most tags that a journal names. With names as long as can be, and with [`Self::UNTAGGED_BYTES`] besides, it
+    /// stays below the 4 MiB that are read of it.
+    pub const CAPACITY: usize = 11_000;
 
-    /// A journal of these tags. When they are too many, the newest are left out: their clock starts later.
-    pub fn new(written: Timestamp, dead: BTreeMap<String, Dead>) -> Self {
-        if dead.len() <= Self::CAPACITY {
-            return Self { written, dead };
-        }
-        let mut oldest: Vec<(String, Dead)> = dead.into_iter().collect();
-        oldest.sort_by_key(|(_, dead)| dead.since);
-        oldest.truncate(Self::CAPACITY);
-        Self { written, dead: oldest.into_iter().collect() }
+    /// How much space a journal has for images without a tag: some 9,000 of one platform.
+    const UNTAGGED_BYTES: usize = 1 << 20;
+
+    /// A journal of these tags and images. When they are too many, the newest are left out: the clock of such a tag starts
+    /// later, and such an image is left to the registry.
+    pub fn new(written: Timestamp, dead: BTreeMap<String, Dead>, untagged: BTreeMap<Digest, Untagged>) -> Self {
+        let mut bytes = 0;
+        let fits = |(_, untagged): &(Digest, Untagged)| {
+            bytes += untagged.bytes();
+            bytes <= Self::UNTAGGED_BYTES
+        };
+        let untagged = oldest_first(untagged, |untagged| untagged.since).into_iter().take_while(fits).collect();
+        let dead = oldest_first(dead, |dead| dead.since).into_iter().take(Self::CAPACITY).collect();
+        Self { written, dead, untagged }
     }
 
     /// Since when a tag with this image is dead; `None` when its clock has not begun.
@@ -70,7 +93,7 @@ impl Journal {
     /// What two runs at once agree on: no clock runs that is not in both, and each as late as either says.
     #[must_use]
     pub fn agreed(self, other: &Self) -> Self {
-        let Self { written, dead } = self;
+        let Self { written, dead, untagged } = self;
         let agree = |(tag, mine): (String, Dead)| {
             let since = match other.since(&tag, mine.image, written) {
                 Some(theirs) => mine.since.max(theirs),
@@ -78,8 +101,29 @@ impl Journal {
             };
             (tag, Dead { since, ..mine })
         };
-        Self { written, dead: dead.into_iter().map(agree).collect() }
+        let mut all = other.untagged.clone();
+        all.extend(untagged.clone());
+        for (digest, image) in &mut all {
+            image.since = match (untagged.get(digest), other.untagged.get(digest)) {
+                (Some(mine), Some(theirs)) => mine.since.max(theirs.since),
+                (Some(_), None) | (None, Some(_)) | (None, None) => written,
+            };
+        }
+        Self::new(written, dead.into_iter().map(agree).collect(), all)
     }
+}
+
+impl Untagged {
+    /// How much space it takes in a journal, at most.
+    fn bytes(&self) -> usize {
+        180 + 74 * self.parts.len()
+    }
+}
+
+fn oldest_first<K: Ord, V>(all: BTreeMap<K, V>, since: impl Fn(&V) -> Timestamp) -> Vec<(K, V)> {
+    let mut all: Vec<(K, V)> = all.into_iter().collect();
+    all.sort_by_key(|(_, one)| since(one));
+    all
 }
 
 impl Before {
@@ -111,12 +155,17 @@ impl Before {
         }
     }
 
-    /// Since when a tag with this image is dead; `None` when its clock has not begun.
-    pub(super) fn since(&self, tag: &str, image: Digest, now: Timestamp) -> Option<Timestamp> {
+    /// The journal, when it could be read.
+    pub(super) fn journal(&self) -> Option<&Journal> {
         match self {
-            Self::Read(journal) => journal.since(tag, image, now),
+            Self::Read(journal) => Some(journal),
             Self::None | Self::Unreadable { .. } => None,
         }
+    }
+
+    /// Since when a tag with this image is dead; `None` when its clock has not begun.
+    pub(super) fn since(&self, tag: &str, image: Digest, now: Timestamp) -> Option<Timestamp> {
+        self.journal()?.since(tag, image, now)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{MaxDelete, Plan, Verdict};
+use super::{Fate, MaxDelete, Plan, Verdict};
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -14,6 +14,9 @@ struct Document<'a> {
     grace: String,
     now: String,
     tags: Vec<Row<'a>>,
+    /// The images without a tag; absent when these are left alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    untagged: Option<Vec<UntaggedRow>>,
     summary: Summary,
     limits: Limits,
 }
@@ -31,6 +34,17 @@ struct Row<'a> {
     goes_after: Option<String>,
     /// The other tags on the same image that stay.
     siblings: &'a [String],
+}
+
+#[derive(Serialize)]
+struct UntaggedRow {
+    digest: String,
+    verdict: &'static str,
+    reason: String,
+    untagged_since: String,
+    goes_after: Option<String>,
+    /// The manifests that belong to it.
+    parts: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -64,8 +78,7 @@ impl Limits {
 impl Plan {
     /// The plan as one JSON object, on one line.
     pub fn json(&self) -> String {
-        let Self { registry, repository, tag_prefix, git, grace, before: _, now, max_delete, unread: _, judgements } =
-            self;
+        let Self { registry, repository, tag_prefix, git, grace, now, max_delete, judgements, .. } = self;
         let rows = judgements.iter().map(|judgement| Row {
             tag: &judgement.tag,
             verdict: judgement.verdict.word(),
@@ -79,6 +92,17 @@ impl Plan {
                 .and_then(|since| Some(grace.end(since)?.to_string())),
             siblings: &judgement.siblings,
         });
+        let untagged = self.untagged.iter().map(|leftover| UntaggedRow {
+            digest: leftover.digest.to_string(),
+            verdict: leftover.fate.word(),
+            reason: leftover.fate.to_string(),
+            untagged_since: leftover.noted.since.to_string(),
+            goes_after: (leftover.fate == Fate::Grace)
+                .then(|| grace.end(leftover.noted.since))
+                .flatten()
+                .map(|end| end.to_string()),
+            parts: leftover.noted.parts.iter().map(ToString::to_string).collect(),
+        });
         let document = Document {
             registry,
             git: repository.as_str(),
@@ -88,6 +112,7 @@ impl Plan {
             grace: grace.to_string(),
             now: now.to_string(),
             tags: rows.collect(),
+            untagged: self.delete_untagged.then(|| untagged.collect()),
             summary: Summary {
                 keep: self.count(Verdict::Keep),
                 foreign: self.count(Verdict::Foreign),

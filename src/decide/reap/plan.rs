@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use super::journal::{Before, Dead, Journal};
+use super::journal::{Before, Dead, Journal, Untagged};
+use super::untagged::{self, Deletion, Leftover};
 use super::{GitFacts, Grace, KeepLast, MaxDelete, Refusal};
 use crate::names::{Branch, CommitId, Digest, GitRepository};
 
@@ -181,8 +182,22 @@ pub struct Plan {
     pub(super) before: Before,
     pub(super) now: Timestamp,
     pub(super) max_delete: MaxDelete,
+    pub(super) delete_untagged: bool,
     pub(super) unread: BTreeSet<Digest>,
     pub(super) judgements: Vec<Judgement>,
+    pub(super) untagged: Vec<Leftover>,
+    pub(super) deletions: Vec<Deletion>,
+}
+
+/// What a run has done, as far as its journal tells it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Done {
+    /// The tags that it removed.
+    pub removed: BTreeSet<String>,
+    /// The images that it found without a tag, and did not know to be so. Their clocks start now.
+    pub untagged: BTreeMap<Digest, Untagged>,
+    /// Of the images without a tag, those that it deleted.
+    pub deleted: BTreeSet<Digest>,
 }
 
 impl Plan {
@@ -218,20 +233,54 @@ impl Plan {
         Some(self.judgements[at].verdict)
     }
 
-    /// The journal that this plan leads to: every dead tag, and since when. `None` when there is nothing to write: the
-    /// one of the run before says the same, or no clock is needed.
-    pub fn journal(&self, gone: impl Fn(&str) -> bool) -> Option<Journal> {
-        let dead = self.judgements.iter().filter(|judgement| judgement.is_dead() && !gone(&judgement.tag));
+    /// The images without a tag that are deleted, sorted by digest.
+    pub fn deletions(&self) -> &[Deletion] {
+        &self.deletions
+    }
+
+    /// The images that have no tag now that these were removed, nor are known to have none: those of the removed tags, and
+    /// those of the tags that an earlier run noted as dead and that are not listed any more. It may have been stopped
+    /// before it could note what it removed.
+    pub fn newly_untagged(&self, removed: &BTreeSet<String>) -> BTreeSet<Digest> {
+        if !self.delete_untagged {
+            return BTreeSet::new();
+        }
+        let (gone, left): (Vec<&Judgement>, Vec<&Judgement>) =
+            self.judgements.iter().partition(|judgement| removed.contains(&judgement.tag));
+        let tagged: BTreeSet<Digest> =
+            left.into_iter().flat_map(|judgement| [judgement.digest, judgement.image]).flatten().collect();
+        let before = self.before.journal();
+        let unlisted =
+            before.into_iter().flat_map(|before| &before.dead).filter(|(tag, _)| self.verdict(tag).is_none());
+        let images =
+            gone.into_iter().filter_map(|judgement| judgement.image).chain(unlisted.map(|(_, dead)| dead.image));
+        let is_known = |image: &Digest| before.is_some_and(|before| before.untagged.contains_key(image));
+        images.filter(|image| !tagged.contains(image) && !is_known(image)).collect()
+    }
+
+    /// The journal that this plan leads to: every dead tag, and since when; and the images without a tag. `None` when
+    /// there is nothing to write: the one of the run before says the same, or no clock is needed.
+    pub fn journal(&self, done: &Done) -> Option<Journal> {
+        let dead =
+            self.judgements.iter().filter(|judgement| judgement.is_dead() && !done.removed.contains(&judgement.tag));
         let dead: BTreeMap<String, Dead> = dead
             .filter_map(|judgement| {
                 let image = judgement.image.or(judgement.digest)?;
                 Some((judgement.tag.clone(), Dead { since: judgement.since.unwrap_or(self.now), image }))
             })
             .collect();
-        let journal = Journal::new(self.now, dead);
+        let untagged = untagged::noted(&self.before, self.delete_untagged, &self.untagged, done, self.now);
+        let journal = Journal::new(self.now, dead, untagged);
+        let is_empty = journal.dead.is_empty() && journal.untagged.is_empty();
+        let needs_no_clock = self.grace.is_none() && !self.delete_untagged;
         match &self.before {
-            Before::Read(before) if before.dead == journal.dead && before.written <= self.now => None,
-            Before::None if self.grace.is_none() || journal.dead.is_empty() => None,
+            Before::Read(before)
+                if (&before.dead, &before.untagged) == (&journal.dead, &journal.untagged)
+                    && before.written <= self.now =>
+            {
+                None
+            }
+            Before::None if needs_no_clock || is_empty => None,
             Before::None | Before::Read(_) | Before::Unreadable { .. } => Some(journal),
         }
     }

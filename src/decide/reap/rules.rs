@@ -21,8 +21,10 @@ pub struct Rules {
     pub keep: Keep,
     /// How long a tag stays after it was first seen dead.
     pub grace: Grace,
-    /// How many tags one run may remove.
+    /// How many tags one run may remove, and how many images it deletes.
     pub max_delete: MaxDelete,
+    /// Whether the images that earlier runs left without a tag are deleted.
+    pub delete_untagged: bool,
 }
 
 impl Rules {
@@ -87,6 +89,14 @@ pub enum MaxDelete {
 impl MaxDelete {
     /// How many tags a run removes unless the user says more: as many as one chunk has.
     pub const COUNT: usize = 100;
+    /// How many images without a tag one run deletes.
+    pub(super) fn images(self) -> usize {
+        match self {
+            Self::Default => Self::COUNT,
+            Self::Count(limit) => limit,
+        }
+    }
+
     /// From how many tags of ours on the share counts. Below, half of them are soon dead for good reasons.
     pub const SHARE_FROM: usize = 20;
 }

@@ -19,6 +19,7 @@ fn rules() -> Rules {
         keep: Keep::default(),
         grace: grace("0s"),
         max_delete: MaxDelete::Default,
+        delete_untagged: false,
     }
 }
 

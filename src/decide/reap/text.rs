@@ -5,7 +5,7 @@ use std::fmt;
 use sha2::{Digest as _, Sha256};
 
 use super::journal::{Before, Journal};
-use super::{GitFacts, Gone, Judgement, MaxDelete, Plan, Reason, Verdict};
+use super::{Fate, GitFacts, Gone, Judgement, Leftover, MaxDelete, Plan, Reason, Verdict};
 use crate::names::Digest;
 
 /// A base image may have hundreds of tags; a few of them say enough.
@@ -13,8 +13,7 @@ const SIBLINGS_SHOWN: usize = 3;
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { registry, repository, tag_prefix, git, grace, before, now: _, max_delete, unread: _, judgements } =
-            self;
+        let Self { registry, repository, tag_prefix, git, grace, before, max_delete, judgements, .. } = self;
         let prefix = if tag_prefix.is_empty() { String::new() } else { format!(", tag_prefix {tag_prefix:?}") };
         writeln!(f, "registry {registry}: {}{prefix}", count(judgements.len(), "tag", "tags"))?;
         writeln!(f, "git      {repository}: {}", GitLine(git))?;
@@ -23,8 +22,18 @@ impl fmt::Display for Plan {
             self.clock(judgement, f)?;
             writeln!(f)?;
         }
+        for leftover in &self.untagged {
+            self.untagged_line(leftover, f)?;
+        }
         let counts = Verdict::ALL.map(|verdict| format!("{} {}", verdict.word(), self.count(verdict)));
         writeln!(f, "summary  {}", counts.join(", "))?;
+        if self.delete_untagged {
+            let counts = Fate::WORDS.map(|word| {
+                let count = self.untagged.iter().filter(|leftover| leftover.fate.word() == word).count();
+                format!("{word} {count}")
+            });
+            writeln!(f, "untagged {}", counts.join(", "))?;
+        }
         if !grace.is_none() {
             write!(f, "grace    {grace}: ")?;
             match before {
@@ -33,7 +42,7 @@ impl fmt::Display for Plan {
                     let why = one_line(why);
                     writeln!(f, "the journal cannot be read, so every clock starts anew with --apply: {why}")?;
                 }
-                Before::Read(Journal { written, dead }) => {
+                Before::Read(Journal { written, dead, .. }) => {
                     writeln!(f, "the journal of {written} has {}", count(dead.len(), "dead tag", "dead tags"))?;
                 }
             }
@@ -60,6 +69,47 @@ impl Plan {
             }
             (Verdict::Remove, Some(since)) => write!(f, "; dead since {since}"),
             (Verdict::Remove | Verdict::Keep | Verdict::Foreign | Verdict::Unknown | Verdict::Restore, _) => Ok(()),
+        }
+    }
+
+    fn untagged_line(&self, leftover: &Leftover, f: &mut impl fmt::Write) -> fmt::Result {
+        let Leftover { digest, noted, fate } = leftover;
+        let since = noted.since;
+        write!(f, "{:<8} - {} {fate}", fate.word().to_uppercase(), short(digest))?;
+        match (fate, self.grace.end(since)) {
+            (Fate::Grace, Some(end)) => write!(f, " since {since}, goes after {end}")?,
+            (Fate::Grace | Fate::Delete | Fate::NextRun, _) => write!(f, " since {since}")?,
+            (Fate::CommitLives(_) | Fate::HasAttached(_) | Fate::Tagged(_) | Fate::PartOf(_), _) => {}
+        }
+        match noted.parts.len() {
+            0 => writeln!(f),
+            parts => writeln!(f, "; with {}", count(parts, "manifest more", "manifests more")),
+        }
+    }
+}
+
+impl fmt::Display for Fate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Delete | Self::Grace => f.write_str("no tag is left"),
+            Self::NextRun => f.write_str("too many for one run; no tag is left"),
+            Self::CommitLives(commit) => write!(f, "no tag is left, but commit {} is alive again", commit.short()),
+            Self::HasAttached(tag) => write!(f, "no tag is left, but {} belongs to it", one_line(tag)),
+            Self::Tagged(tag) => write!(f, "tag {} points to it again", one_line(tag)),
+            Self::PartOf(tag) => write!(f, "the index of tag {} has it", one_line(tag)),
+        }
+    }
+}
+
+impl Fate {
+    const WORDS: [&str; 3] = ["keep", "grace", "delete"];
+
+    /// The word for it.
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            Self::Delete => "delete",
+            Self::Grace | Self::NextRun => "grace",
+            Self::CommitLives(_) | Self::HasAttached(_) | Self::Tagged(_) | Self::PartOf(_) => "keep",
         }
     }
 }

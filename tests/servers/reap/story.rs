@@ -2,11 +2,11 @@
 //!
 //! After each event every `<branch>-latest` and every `<ref>` of what was pushed to a living branch pulls completely.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::process::{Signal, kill_process};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::apply;
 use super::meets::{behind, is_running, pid};
@@ -89,12 +89,17 @@ impl Story {
     }
 }
 
-/// Pushes the config of an image that is built at a commit; its manifest.
-fn image(project: &Project, commit: &str, content: &str) -> Vec<u8> {
-    let labels = json!({
+/// The labels of an image that is built at a commit.
+pub fn labels(project: &Project, commit: &str, content: &str) -> Value {
+    json!({
         "git-image.repository": format!("127.0.0.1/{}", project.name), "git-image.commit": commit,
         "git-image.inputs": content.trim_start_matches("inputs-"),
-    });
+    })
+}
+
+/// Pushes the config of an image that is built at a commit; its manifest.
+fn image(project: &Project, commit: &str, content: &str) -> Vec<u8> {
+    let labels = labels(project, commit, content);
     let config = json!({"architecture": "amd64", "os": "linux", "config": {"Labels": labels}}).to_string();
     let digest = servers().registry().put_blob(project.name, config.as_bytes());
     let config = json!({
@@ -122,8 +127,8 @@ fn reap_and_kill(story: &Arc<Mutex<Story>>) -> String {
         if seen == kill_at { Then::Hold } else { Then::Pass }
     });
     let source = behind(&story.lock().unwrap_or_else(PoisonError::into_inner).project, &proxy);
-    let running = Program::git_image(["reap", "--source", "-", "--grace", "0s", "--max-delete", "1000", "--apply"])
-        .start(&source.to_string());
+    let arguments = ["reap", "--source", "-", "--grace", "0s", "--max-delete", "1000", "--apply", "--delete-untagged"];
+    let running = Program::git_image(arguments).start(&source.to_string());
     let held = proxy.wait_until_held_or(|| !is_running(running.id()));
     if held.is_some() {
         kill_process(pid(running.id()), Signal::KILL).expect("the program still runs");
@@ -153,10 +158,36 @@ fn whatever_happens_what_lives_pulls() {
         lock().check(&format!("event {number}: {told}"));
     }
     let mut source = lock().project.source.clone();
-    source["reap"] = json!({"max_delete": 1000});
-    let ran = apply(&source);
-    assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
-    lock().check("the last run");
+    source["reap"] = json!({"max_delete": 1000, "delete_untagged": true});
+    for number in 1..=3 {
+        let ran = apply(&source);
+        assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
+        lock().check(&format!("run {number} of the last"));
+    }
     let again = apply(&source);
     assert_eq!(super::tags(&again.stdout, "REMOVE"), Vec::<&str>::new(), "{}", again.stdout);
+    // Whoever was killed whenever: no image is left without a tag.
+    let project = &lock().project;
+    let left: Vec<String> = images_without_a_tag(project.name);
+    assert_eq!(left, Vec::<String>::new(), "{}", again.stdout);
+}
+
+/// The images that the registry has and no tag points to, those of the reaper left out.
+fn images_without_a_tag(name: &str) -> Vec<String> {
+    let registry = servers().registry();
+    let tagged: BTreeSet<Option<String>> = registry.tags(name).iter().map(|tag| registry.digest(name, tag)).collect();
+    let revisions = registry.data().join(format!("repositories/{name}/_manifests/revisions/sha256"));
+    let revisions = std::fs::read_dir(revisions).expect("the repository has manifests");
+    let digests = revisions.map(|entry| {
+        let name = entry.expect("a directory can be read").file_name();
+        format!("sha256:{}", name.to_string_lossy())
+    });
+    let is_left = |digest: &String| {
+        // A manifest that was deleted leaves an empty directory.
+        let is_there = registry.digest(name, digest).is_some();
+        is_there
+            && !tagged.contains(&Some(digest.clone()))
+            && !registry.image_manifest(name, digest)["config"]["mediaType"].to_string().contains("git-image")
+    };
+    digests.filter(is_left).collect()
 }

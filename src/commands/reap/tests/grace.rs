@@ -183,7 +183,7 @@ fn two_first_runs_at_once_leave_a_journal_that_both_agree_on() {
     let journal = |since: i64, tags: &[&str]| {
         let dead =
             tags.iter().map(|tag| ((*tag).to_owned(), Dead { since: after_hours(since), image: Digest::of(b"") }));
-        Journal::new(after_hours(20), dead.collect())
+        Journal::new(after_hours(20), dead.collect(), BTreeMap::new())
     };
     let agreed = journal(3, &["a", "b"]).agreed(&journal(5, &["b", "c"]));
     let since: Vec<(&str, Timestamp)> = agreed.dead.iter().map(|(tag, dead)| (tag.as_str(), dead.since)).collect();
@@ -194,7 +194,7 @@ fn two_first_runs_at_once_leave_a_journal_that_both_agree_on() {
 fn a_journal_of_another_git_repository_under_the_same_prefix_is_refused() {
     let (url, _) = GitUrl::parse("https://git.example/acme/other.git").expect("a good address");
     let mut world = story();
-    let journal = Journal::new(after_hours(0), BTreeMap::new());
+    let journal = Journal::new(after_hours(0), BTreeMap::new(), BTreeMap::new());
     let artifact = artifact::journal(url.repository().as_str(), &RunId::new([1; 8]), 1, journal);
     world.notes.insert(Digest::of(&artifact.config), artifact.config);
     let tag = tags::journal_tag("", url.repository());
@@ -252,7 +252,7 @@ fn the_longest_journal_can_be_read_again() {
         let since = after_hours(i64::try_from(number).expect("few"));
         (format!("{number:0128}"), Dead { since, image: Digest::of(b"") })
     };
-    let journal = Journal::new(after_hours(0), (0..20_000).map(dead).collect());
+    let journal = Journal::new(after_hours(0), (0..20_000).map(dead).collect(), BTreeMap::new());
     assert_eq!(journal.dead.len(), Journal::CAPACITY);
     assert!(journal.dead.contains_key(&dead(0).0) && !journal.dead.contains_key(&dead(19_999).0), "the oldest stay");
     let artifact = artifact::journal(git_repository().as_str(), &RunId::new([1; 8]), 1, journal.clone());

@@ -1,5 +1,7 @@
 //! Tables, a whole plan, and properties.
 
+mod untagged;
+
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::decide::reap::artifact::JournalNote;
-use crate::decide::reap::journal::{Dead, Journal};
+use crate::decide::reap::journal::{Dead, Journal, Untagged};
 
 /// What happens to a journal.
 type Harm<'a> = Box<dyn Fn(&Model) + 'a>;
@@ -252,8 +252,16 @@ fn the_longest_journal_can_be_read_again() {
         let since = after_hours(i64::try_from(number).expect("few"));
         (format!("{number:0128}"), Dead { since, image: Digest::of(b"") })
     };
-    let journal = Journal::new(after_hours(0), (0..20_000).map(dead).collect(), BTreeMap::new());
+    let untagged = |number: usize| {
+        let since = after_hours(i64::try_from(number).expect("few"));
+        let parts = (0..number % 7).map(|part| Digest::of(format!("{number} {part}").as_bytes())).collect();
+        (Digest::of(number.to_string().as_bytes()), Untagged { since, commit: Some(commit(1)), parts })
+    };
+    let untagged: BTreeMap<Digest, Untagged> = (0..20_000).map(untagged).collect();
+    let journal = Journal::new(after_hours(0), (0..20_000).map(dead).collect(), untagged);
     assert_eq!(journal.dead.len(), Journal::CAPACITY);
+    assert!(journal.untagged.len() > 2_000, "{}", journal.untagged.len());
+    assert!(journal.untagged.contains_key(&Digest::of(b"0")) && !journal.untagged.contains_key(&Digest::of(b"19999")));
     assert!(journal.dead.contains_key(&dead(0).0) && !journal.dead.contains_key(&dead(19_999).0), "the oldest stay");
     let artifact = artifact::journal(git_repository().as_str(), &RunId::new([1; 8]), 1, journal.clone());
     assert!(matches!(artifact::kind(&artifact.manifest), artifact::Kind::Journal(_)));

@@ -1,237 +1,275 @@
-//! A plan as one HTML page: what each branch has, how large it is, what goes and why. It needs no network and no script.
+//! A plan as one HTML page: what goes and how much space that brings, what stays, and why. It needs no network and no
+//! script.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod space;
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
-use super::{Judgement, Plan, Reason, Verdict};
-use crate::decide::tags::OurTag;
+use self::space::{Fate, Owner, Part, Parts, Space};
+use super::text::{count, short};
+use super::{Judgement, Plan, Verdict};
 use crate::names::Digest;
 use crate::say::size;
 
 /// The blobs of each image, with their sizes in bytes. An image that could not be weighed is left out.
 pub type Blobs = BTreeMap<Digest, Vec<(Digest, u64)>>;
 
-/// To whom an image belongs: the first that fits.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Owner {
-    Branch(String),
-    Gone(String),
-    History,
-    Dead,
-    Others,
-}
+/// As many tags that go are shown at once. Where there are more, each branch is opened by the reader.
+const SHOWN_AT_ONCE: usize = 30;
 
-impl fmt::Display for Owner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Branch(name) => f.write_str(name),
-            Self::Gone(slug) => write!(f, "{slug} (gone)"),
-            Self::History => f.write_str("older images that branches or git tags reach"),
-            Self::Dead => f.write_str("images of no branch"),
-            Self::Others => f.write_str("not of this image"),
-        }
-    }
-}
-
-/// The images of one owner.
-#[derive(Default)]
-struct Part<'a> {
-    images: BTreeMap<Option<Digest>, Vec<&'a Judgement>>,
-    /// Bytes that nobody else needs and that stay, that others need too, and that go.
-    own: u64,
-    shared: u64,
-    goes: u64,
-}
+const STYLE: &str = include_str!("page/style.css");
 
 impl Plan {
     /// The page.
     pub fn page(&self, blobs: &Blobs) -> String {
-        let parts = self.parts(blobs);
-        let total: u64 = blobs.values().flatten().copied().collect::<BTreeMap<Digest, u64>>().values().sum();
-        let goes: u64 = parts.values().map(|part| part.goes).sum();
         let mut html = String::new();
         // Writing to a text cannot fail.
-        let _ = self.write(&mut html, &parts, total, goes);
+        let _ = self.write_page(&mut html, &Parts::new(self, blobs), blobs);
         html
     }
 
-    fn write(&self, html: &mut String, parts: &BTreeMap<Owner, Part<'_>>, total: u64, goes: u64) -> fmt::Result {
+    fn write_page(&self, html: &mut String, parts: &Parts<'_>, blobs: &Blobs) -> fmt::Result {
         let registry = Escaped(&self.registry);
-        write!(
-            html,
-            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width\">\n\
-             <meta name=\"color-scheme\" content=\"light dark\">\n<title>{registry}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>{registry}</h1>\n"
-        )?;
-        let (git, now, grace) = (Escaped(self.repository.as_str()), self.now, self.grace);
-        writeln!(html, "<p>Planned {now} by <code>{git}</code>, grace {grace}.</p>")?;
-        let counts = Verdict::ALL.map(|verdict| format!("{} {}", self.count(verdict), verdict.word()));
+        // Nothing is loaded and nothing runs, whatever a text from outside may hold.
         writeln!(
             html,
-            "<p>{} tags: {}. {} in all; nothing but what goes needs {}, which garbage collection frees.</p>",
-            self.judgements.len(),
-            counts.join(", "),
-            size(total),
-            size(goes)
+            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+             <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">\n\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n\
+             <link rel=\"icon\" href=\"data:,\">\n<title>{registry}: what goes</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
+             <h1>{registry}</h1>"
         )?;
+        writeln!(
+            html,
+            "<p class=\"quiet\">What <code>git-image reap</code> would do at {}, by the branches of <code>{}</code>.</p>",
+            self.now,
+            Escaped(self.repository.as_str())
+        )?;
+        self.write_answer(html, parts)?;
         if let Err(refusal) = self.within_limits() {
-            writeln!(html, "<p class=\"remove\">--apply would refuse: {}</p>", Escaped(&refusal.to_string()))?;
+            let (why, hint) = (refusal.to_string(), refusal.hint().unwrap_or_default());
+            writeln!(html, "<p class=\"refused\">--apply would refuse: {}<br>{}</p>", Escaped(&why), Escaped(&hint))?;
         }
-        picture(html, parts)?;
-        for (owner, part) in parts {
-            let bytes = part.own + part.shared + part.goes;
-            writeln!(
-                html,
-                "<h2>{}</h2>\n<p>{}: {} of its own, {} that others need too, {} that goes.</p>",
-                Escaped(&owner.to_string()),
-                size(bytes),
-                size(part.own),
-                size(part.shared),
-                size(part.goes)
-            )?;
-            table(html, self, part)?;
+        self.write_summary(html, parts.all)?;
+
+        let dead = self.count(Verdict::Remove) + self.count(Verdict::Grace);
+        let largest = parts.of.values().map(|part| part.space.total()).max().unwrap_or_default();
+        let rows = Rows { plan: self, blobs, largest, open: dead <= SHOWN_AT_ONCE };
+        for (fate, class, title) in [
+            (Fate::Goes, "dead", "What goes"),
+            (Fate::Later, "dead", "What goes later"),
+            (Fate::Stays, "alive", "What stays"),
+        ] {
+            let mut owners: Vec<_> = parts.of.iter().filter(|(_, part)| part.first() == Some(fate)).collect();
+            if owners.is_empty() {
+                continue;
+            }
+            owners.sort_by_key(|(_, part)| Reverse((part.space.goes, part.space.later, part.space.total())));
+            writeln!(html, "<section class=\"{class}\">\n<h2>{title}</h2>")?;
+            for (owner, part) in owners {
+                rows.write(html, owner, part, fate)?;
+            }
+            html.push_str("</section>\n");
         }
+        self.write_verdicts(html)?;
         html.push_str("</body>\n</html>\n");
         Ok(())
     }
 
-    /// Who has what.
-    fn parts<'a>(&'a self, blobs: &Blobs) -> BTreeMap<Owner, Part<'a>> {
-        let mut owners: BTreeMap<Digest, Owner> = BTreeMap::new();
-        for judgement in &self.judgements {
-            if let Some(image) = judgement.image {
-                let owner = self.owner(judgement);
-                let known = owners.entry(image).or_insert_with(|| owner.clone());
-                if owner < *known {
-                    *known = owner;
-                }
-            }
+    /// The answer to the first question, in one sentence.
+    fn write_answer(&self, html: &mut String, parts: &Parts<'_>) -> fmt::Result {
+        let (all, goes, later) = (self.judgements.len(), self.count(Verdict::Remove), self.count(Verdict::Grace));
+        html.push_str("<p class=\"answer\">");
+        match (goes, later) {
+            (0, 0) => write!(html, "<strong>Nothing goes.</strong>")?,
+            (0, _) => write!(html, "<strong>Nothing goes yet</strong>, {later} of {all} tags later.")?,
+            _ => write!(
+                html,
+                "<strong>{goes} of {all} tags {}</strong>, up to {} of {}.",
+                if goes == 1 { "goes" } else { "go" },
+                size(parts.all.goes),
+                size(parts.all.total())
+            )?,
         }
-        let mut parts: BTreeMap<Owner, Part<'_>> = BTreeMap::new();
-        let mut stays = BTreeSet::new();
-        for judgement in &self.judgements {
-            let owner = judgement.image.and_then(|image| owners.get(&image).cloned());
-            let part = parts.entry(owner.unwrap_or_else(|| self.owner(judgement))).or_default();
-            part.images.entry(judgement.image).or_default().push(judgement);
-            if judgement.verdict != Verdict::Remove {
-                stays.extend(judgement.image);
-            }
-        }
-        // Which owners need a blob, and whether an image that stays does.
-        let mut needed: BTreeMap<Digest, (u64, BTreeSet<&Owner>, bool)> = BTreeMap::new();
-        for (image, list) in blobs {
-            let Some(owner) = owners.get(image) else { continue };
-            for (blob, bytes) in list {
-                let need = needed.entry(*blob).or_insert((*bytes, BTreeSet::new(), false));
-                need.1.insert(owner);
-                need.2 |= stays.contains(image);
-            }
-        }
-        for (bytes, by, stays) in needed.values() {
-            for owner in by {
-                let Some(part) = parts.get_mut(*owner) else { continue };
-                match (stays, by.len()) {
-                    (_, 2..) => part.shared += bytes,
-                    (true, _) => part.own += bytes,
-                    (false, _) => part.goes += bytes,
-                }
-            }
-        }
-        parts
+        html.push_str("</p>\n");
+        Ok(())
     }
 
-    fn owner(&self, judgement: &Judgement) -> Owner {
-        match &judgement.reason {
-            Reason::BranchLives(branch) | Reason::NewestOf(branch) | Reason::LastOf(branch, _) => {
-                return Owner::Branch(branch.to_string());
+    /// How many tags and bytes have which fate; the colours of the bars are told here.
+    fn write_summary(&self, html: &mut String, all: Space) -> fmt::Result {
+        bar(html, all, all.total())?;
+        html.push_str(
+            "<table>\n<thead><tr><td></td><th scope=\"col\" class=\"number\">tags</th><th scope=\"col\" class=\"number\">size</th><td></td></tr></thead>\n",
+        );
+        let grace = format!("dead, and goes when its grace period of {} is over", self.grace);
+        let shared = format!("{}of one branch alone, {}of several", key("own"), key("shared"));
+        for (fate, keys, word, bytes, what) in [
+            (
+                Fate::Goes,
+                key("goes"),
+                "goes",
+                all.goes,
+                "free when the registry has collected its garbage, if no other repository needs it",
+            ),
+            (Fate::Later, key("later"), "goes later", all.later, &grace),
+            (Fate::Stays, key("own"), "stays", all.stays(), &shared),
+        ] {
+            let count = self.judgements.iter().filter(|judgement| Fate::of(judgement) == fate).count();
+            if fate == Fate::Later && self.grace.is_none() {
+                continue;
             }
-            _ => {}
-        }
-        if matches!(judgement.verdict, Verdict::Foreign | Verdict::Unknown) {
-            return Owner::Others;
-        }
-        let tag = judgement.tag.strip_prefix(&self.tag_prefix).and_then(|name| name.parse().ok());
-        match tag.map(|tag| crate::decide::tags::classify("", &tag)) {
-            Some(OurTag::Latest { slug } | OurTag::Cache { slug, .. }) => Owner::Gone(slug),
-            _ if judgement.is_dead() => Owner::Dead,
-            _ => Owner::History,
-        }
-    }
-}
-
-/// The space of each owner, as bars.
-fn picture(html: &mut String, parts: &BTreeMap<Owner, Part<'_>>) -> fmt::Result {
-    const WIDTH: u64 = 640;
-    const ROW: usize = 26;
-    let mut rows: Vec<(&Owner, &Part<'_>)> = parts.iter().collect();
-    rows.sort_by_key(|(_, part)| std::cmp::Reverse(part.own + part.shared + part.goes));
-    let shown = rows.len().min(40);
-    let largest = rows.iter().map(|(_, part)| part.own + part.shared + part.goes).max().unwrap_or(0).max(1);
-    let height = ROW * (shown + 1);
-    writeln!(
-        html,
-        "<svg viewBox=\"0 0 1000 {height}\" role=\"img\" aria-label=\"space by branch\" xmlns=\"http://www.w3.org/2000/svg\">"
-    )?;
-    for (row, (owner, part)) in rows.into_iter().take(shown).enumerate() {
-        let y = row * ROW;
-        let name: String = owner.to_string();
-        let short: String = name.chars().take(30).collect();
-        writeln!(html, "<text x=\"230\" y=\"{}\" text-anchor=\"end\">{}</text>", y + 17, Escaped(&short))?;
-        let mut x = 240;
-        let total = part.own + part.shared + part.goes;
-        for (class, bytes) in [("own", part.own), ("shared", part.shared), ("goes", part.goes)] {
-            let width = u64::try_from(u128::from(bytes) * u128::from(WIDTH) / u128::from(largest)).unwrap_or(WIDTH);
-            if width > 0 {
-                writeln!(
-                    html,
-                    "<rect class=\"{class}\" x=\"{x}\" y=\"{}\" width=\"{width}\" height=\"18\"><title>{}: {}</title></rect>",
-                    y + 4,
-                    Escaped(&name),
-                    size(bytes)
-                )?;
-            }
-            x += width;
-        }
-        writeln!(html, "<text x=\"{}\" y=\"{}\">{}</text>", x + 8, y + 17, size(total))?;
-    }
-    let y = ROW * shown;
-    for (x, class, words) in [(240, "own", "its own"), (340, "shared", "others need it too"), (520, "goes", "goes")] {
-        writeln!(
-            html,
-            "<rect class=\"{class}\" x=\"{x}\" y=\"{}\" width=\"12\" height=\"12\"/><text x=\"{}\" y=\"{}\">{words}</text>",
-            y + 8,
-            x + 18,
-            y + 18
-        )?;
-    }
-    html.push_str("</svg>\n");
-    Ok(())
-}
-
-fn table(html: &mut String, plan: &Plan, part: &Part<'_>) -> fmt::Result {
-    html.push_str("<table>\n<tr><th>image</th><th>verdict</th><th>tag</th><th>why</th></tr>\n");
-    for (image, judgements) in &part.images {
-        let name = image.map_or_else(|| "-".to_owned(), |image| image.hex()[..12].to_owned());
-        for (number, judgement) in judgements.iter().enumerate() {
-            html.push_str("<tr>");
-            if number == 0 {
-                write!(html, "<td rowspan=\"{}\"><code>{name}</code></td>", judgements.len())?;
-            }
-            let word = judgement.verdict.word();
-            let mut why = judgement.reason.to_string();
-            plan.clock(judgement, &mut why)?;
             writeln!(
                 html,
-                "<td class=\"{word}\">{word}</td><td><code>{}</code></td><td>{}</td></tr>",
-                Escaped(&judgement.tag),
-                Escaped(&why)
+                "<tr><th scope=\"row\">{keys}{word}</th><td class=\"number\">{count}</td><td class=\"number\">{}</td><td>{what}</td></tr>",
+                size(bytes)
             )?;
         }
+        html.push_str("</table>\n");
+        Ok(())
     }
-    html.push_str("</table>\n");
+
+    fn write_verdicts(&self, html: &mut String) -> fmt::Result {
+        html.push_str("<h2>Verdicts</h2>\n<table>\n");
+        for verdict in Verdict::ALL.into_iter().rev() {
+            let (word, count, means) = (verdict.word(), self.count(verdict), meaning(verdict));
+            writeln!(
+                html,
+                "<tr><th scope=\"row\" class=\"{word}\">{word}</th><td class=\"number\">{count}</td><td>{means}</td></tr>"
+            )?;
+        }
+        html.push_str("</table>\n");
+        Ok(())
+    }
+}
+
+fn meaning(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Keep => "a branch or a git tag needs it",
+        Verdict::Foreign => "a release, or not written by git-image for this git repository; stays",
+        Verdict::Unknown => "cannot be judged; stays",
+        Verdict::Grace => "no branch needs it, and its grace period is not over; stays until then",
+        Verdict::Restore => "an earlier run was stopped while it removed the tag; its image is put back",
+        Verdict::Remove => "no branch needs it; goes",
+    }
+}
+
+/// The rows of the list, one for each owner. A row opens.
+struct Rows<'a> {
+    plan: &'a Plan,
+    blobs: &'a Blobs,
+    /// The bytes of the longest bar.
+    largest: u64,
+    /// Whether what goes is shown opened.
+    open: bool,
+}
+
+impl Rows<'_> {
+    fn write(&self, html: &mut String, owner: &Owner, part: &Part<'_>, fate: Fate) -> fmt::Result {
+        let open = if self.open && fate != Fate::Stays { " open" } else { "" };
+        let name = owner.to_string();
+        write!(html, "<details{open}>\n<summary><span class=\"row\"><bdi>{}</bdi>", Escaped(&name))?;
+        bar(html, part.space, self.largest)?;
+        let all = count(part.judgements().count(), "tag", "tags");
+        let what = match fate {
+            Fate::Goes => format!("goes: {} of {all}, {}", part.count(fate), size(part.space.goes)),
+            Fate::Later => format!("goes later: {} of {all}, {}", part.count(fate), size(part.space.later)),
+            Fate::Stays => all,
+        };
+        writeln!(
+            html,
+            "<span class=\"number\">{}</span><span>{what}</span></span></summary>\n<p class=\"quiet\">{}</p>",
+            size(part.space.total()),
+            breakdown(part.space)
+        )?;
+        self.table(html, part)?;
+        html.push_str("</details>\n");
+        Ok(())
+    }
+
+    fn table(&self, html: &mut String, part: &Part<'_>) -> fmt::Result {
+        html.push_str(
+            "<table class=\"tags\"><colgroup><col><col><col></colgroup>\n<thead><tr><th scope=\"col\">verdict</th>\
+             <th scope=\"col\">tag</th><th scope=\"col\">why</th></tr></thead>\n",
+        );
+        let mut images: Vec<_> = part.images.iter().map(|(image, tags)| (*image, self.weight(*image), tags)).collect();
+        images.sort_by_key(|(_, bytes, tags)| (tags.iter().map(|tag| Fate::of(tag)).min(), Reverse(*bytes)));
+        for (image, bytes, judgements) in images {
+            let name = image.map_or_else(|| "no image".to_owned(), |image| short(&image));
+            let weight = bytes.map_or_else(String::new, |bytes| format!(", {}", size(bytes)));
+            writeln!(html, "<tbody><tr><th colspan=\"3\" scope=\"rowgroup\"><code>{name}</code>{weight}</th></tr>")?;
+            for judgement in in_order(judgements) {
+                let word = judgement.verdict.word();
+                let mut why = judgement.reason.to_string();
+                self.plan.clock(judgement, &mut why)?;
+                writeln!(
+                    html,
+                    "<tr><td class=\"{word}\">{word}</td><td><code>{}</code></td><td>{}</td></tr>",
+                    Escaped(&judgement.tag),
+                    Escaped(&why)
+                )?;
+            }
+            html.push_str("</tbody>\n");
+        }
+        html.push_str("</table>\n");
+        Ok(())
+    }
+
+    /// How large an image is; `None` when it could not be weighed.
+    fn weight(&self, image: Option<Digest>) -> Option<u64> {
+        let blobs = self.blobs.get(&image?).filter(|blobs| !blobs.is_empty())?;
+        Some(blobs.iter().copied().collect::<BTreeMap<Digest, u64>>().values().sum())
+    }
+}
+
+/// What goes first, then by name.
+fn in_order<'a>(judgements: &[&'a Judgement]) -> Vec<&'a Judgement> {
+    let mut judgements = judgements.to_vec();
+    judgements.sort_by_key(|judgement| Fate::of(judgement));
+    judgements
+}
+
+/// The parts of a space, each with the class of its colour.
+fn parts_of(space: Space) -> [(&'static str, u64, &'static str); 4] {
+    let Space { goes, later, own, shared } = space;
+    [
+        ("goes", goes, "goes"),
+        ("later", later, "goes later"),
+        ("own", own, "nobody else needs"),
+        ("shared", shared, "others need too"),
+    ]
+}
+
+/// A space as a bar. Its numbers stand beside it, so that nobody needs to see it.
+fn bar(html: &mut String, space: Space, largest: u64) -> fmt::Result {
+    html.push_str("<svg class=\"bar\" aria-hidden=\"true\">");
+    let mut before = 0;
+    for (class, bytes, _) in parts_of(space).into_iter().filter(|(_, bytes, _)| 0 < *bytes) {
+        let (start, width) = (percent(before, largest), percent(bytes, largest));
+        write!(html, "<rect class=\"{class}\" x=\"{start}%\" width=\"{width}%\" height=\"100%\"/>")?;
+        before += bytes;
+    }
+    html.push_str("</svg>");
     Ok(())
 }
 
-/// Text in HTML: no tag, branch or label can be more than text.
+fn percent(part: u64, whole: u64) -> String {
+    let hundredths = u128::from(part) * 10_000 / u128::from(whole.max(1));
+    format!("{}.{:02}", hundredths / 100, hundredths % 100)
+}
+
+fn breakdown(space: Space) -> String {
+    let parts = parts_of(space).into_iter().filter(|(_, bytes, _)| 0 < *bytes);
+    parts.map(|(class, bytes, words)| format!("{}{} {words}", key(class), size(bytes))).collect::<Vec<_>>().join(", ")
+}
+
+/// The colour of a class, before the word for it.
+fn key(class: &str) -> String {
+    format!("<svg class=\"key\" aria-hidden=\"true\"><rect class=\"{class}\" width=\"100%\" height=\"100%\"/></svg>")
+}
+
+/// Text in HTML: no tag, branch or label can be more than text, nor turn the text around it.
 struct Escaped<'a>(&'a str);
 
 impl fmt::Display for Escaped<'_> {
@@ -243,6 +281,10 @@ impl fmt::Display for Escaped<'_> {
                 '>' => f.write_str("&gt;")?,
                 '"' => f.write_str("&quot;")?,
                 '\'' => f.write_str("&#39;")?,
+                // The characters of Unicode that change the direction of what follows.
+                '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+                    write!(f, "{}", c.escape_unicode())?;
+                }
                 c if c.is_control() => write!(f, "{}", c.escape_default())?,
                 c => f.write_char(c)?,
             }
@@ -251,24 +293,12 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-const STYLE: &str = "
-:root { --line: #d5d9de; --own: #3b7dd8; --shared: #a9c4ea; --goes: #d9534f; }
-@media (prefers-color-scheme: dark) { :root { --line: #3a3f46; --own: #6ea8fe; --shared: #35527d; --goes: #e06c66; } }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em; }
-h1 { font-size: 1.4em; overflow-wrap: anywhere; } h2 { font-size: 1.1em; margin: 2em 0 0; overflow-wrap: anywhere; }
-svg { width: 100%; } svg text { font-size: 13px; fill: CanvasText; }
-.own { fill: var(--own); } .shared { fill: var(--shared); } rect.goes { fill: var(--goes); }
-table { border-collapse: collapse; width: 100%; } td, th { border-top: 1px solid var(--line); padding: .25em .6em .25em 0; text-align: left; vertical-align: top; }
-td:nth-last-child(2) { overflow-wrap: anywhere; } code { font-size: .9em; }
-.remove { color: var(--goes); font-weight: bold; } .grace { color: var(--goes); }
-";
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn no_text_of_others_is_more_than_text() {
-        assert_eq!(Escaped("<b a='\"'>&\n").to_string(), "&lt;b a=&#39;&quot;&#39;&gt;&amp;\\n");
+        assert_eq!(Escaped("<b a='\"'>&\n\u{202e}").to_string(), "&lt;b a=&#39;&quot;&#39;&gt;&amp;\\n\\u{202e}");
     }
 }

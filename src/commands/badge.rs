@@ -15,7 +15,7 @@ use crate::concourse::Edge;
 use crate::decide::tags::latest_tag;
 use crate::details::Details;
 use crate::error::{Error, Report};
-use crate::names::Branch;
+use crate::names::{Branch, Tag};
 use crate::request::{RepositorySetting, Source};
 use crate::say::Say;
 
@@ -83,7 +83,8 @@ pub async fn badge(
     }
 }
 
-/// What the newest image of the branch is called; `None`: there is none, or it is not ours.
+/// What the newest image of the branch is called; `None`: there is none, or it is not ours. A version is a tag: any other
+/// text in its label is not of put.
 async fn newest(source: &Source, branch: Option<&Branch>, edge: &Edge, say: &Say) -> Result<Option<String>, Error> {
     let directory = super::workplace(edge)?;
     let branch = branch.or(source.git.branch.as_ref());
@@ -102,6 +103,7 @@ async fn newest(source: &Source, branch: Option<&Branch>, edge: &Edge, say: &Say
     Ok(image.and_then(|image| {
         image.label(labels::REPOSITORY).filter(|name| *name == source.git.uri.repository().as_str())?;
         let commit = || image.label(labels::COMMIT).and_then(|commit| commit.get(..7));
-        image.label(labels::VERSION).or_else(commit).map(str::to_owned)
+        let version = image.label(labels::VERSION).filter(|version| version.parse::<Tag>().is_ok());
+        version.or_else(commit).map(str::to_owned)
     }))
 }

@@ -33,7 +33,8 @@ fn the_badge_shows_state_and_version_of_the_branch() {
 
     // A branch without a version: the commit that brought the image.
     project.git.set("feat/foo", "master");
-    let labelled = dockerfile() + "LABEL a=b\n";
+    // What is no tag was not written by put.
+    let labelled = dockerfile() + "LABEL org.opencontainers.image.version='<of the base image>'\n";
     let change = [file("ci/image/image.details", ""), file("ci/image/Dockerfile", &labelled)];
     let commit = project.git.commit("feat/foo", &change);
     project.put(&project.source_with(&[("/git/branch", json!("feat/foo"))]), "feat/foo").succeeds();

@@ -1,5 +1,6 @@
 //! The badge as SVG.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 /// How a build ended.
@@ -48,18 +49,22 @@ const HEIGHT: usize = 20;
 /// What is left free beside each text.
 const MARGIN: usize = 6;
 const FONT_SIZE: usize = 11;
+/// A version may have 128 characters; with so many a badge still stands beside others.
+const LONGEST: usize = 32;
 
 /// Draws the badge.
 ///
-/// Each text says how long it is (`textLength`), so that it fills its field whatever font a reader has.
+/// Each text says how long it is (`textLength`), so that it fills its field whatever font a reader has. What is too long
+/// ends in an ellipsis, and is whole in the title.
 pub fn draw(state: State, version: Option<&str>) -> String {
     let fields =
         [Some((LABEL, LABEL_COLOUR)), Some((state.word(), state.colour())), version.map(|it| (it, VERSION_COLOUR))];
     let (mut boxes, mut texts, mut at) = (String::new(), String::new(), 0);
     for (text, colour) in fields.into_iter().flatten() {
-        let length = width(text);
+        let text = shortened(text);
+        let length = width(&text);
         let (field, start) = (length + 2 * MARGIN, at + MARGIN);
-        let text = escaped(text);
+        let text = escaped(&text);
         // Writing to a text cannot fail.
         let _ = writeln!(boxes, r#"    <rect x="{at}" width="{field}" height="{HEIGHT}" fill="{colour}"/>"#);
         let _ = writeln!(
@@ -80,6 +85,13 @@ pub fn draw(state: State, version: Option<&str>) -> String {
 </svg>
 "##
     )
+}
+
+fn shortened(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(LONGEST) {
+        None => text.into(),
+        Some(_) => text.chars().take(LONGEST - 1).chain(['…']).collect(),
+    }
 }
 
 /// The advance widths of the glyphs of DejaVu Sans, from space to tilde, in units of which 2048 are the size of the font.
@@ -106,7 +118,7 @@ fn width(text: &str) -> usize {
 /// A text as XML has it. What XML cannot have at all is left out.
 fn escaped(text: &str) -> String {
     let mut escaped = String::new();
-    for c in text.chars().filter(|c| !c.is_control()) {
+    for c in text.chars().filter(|c| !c.is_control() && !matches!(c, '\u{fffe}' | '\u{ffff}')) {
         match c {
             '&' => escaped.push_str("&amp;"),
             '<' => escaped.push_str("&lt;"),
@@ -130,9 +142,9 @@ mod tests {
 
     #[test]
     fn text_from_outside_cannot_become_a_part_of_the_picture() {
-        let svg = draw(State::Passing, Some("<script>\"&'\u{1b}\0"));
+        let svg = draw(State::Passing, Some("<script>\"&'\u{1b}\0\u{ffff}"));
         assert!(svg.contains(">&lt;script&gt;&quot;&amp;'</text>"), "{svg}");
-        assert!(!svg.contains("<script>") && !svg.contains('\u{1b}'));
+        assert!(!svg.contains("<script>") && !svg.contains(['\u{1b}', '\u{ffff}']));
     }
 
     #[test]
@@ -140,6 +152,15 @@ mod tests {
         let svg = draw(State::Pending, None);
         assert_eq!(svg.matches("<text").count(), 2);
         assert!(svg.contains("aria-label=\"build: pending\""));
+    }
+
+    #[test]
+    fn a_long_version_is_cut_in_the_picture_and_whole_in_the_title() {
+        let longest = "1.2.3-abcdefghijklmnopqrstuvwxyz";
+        assert!(draw(State::Passing, Some(longest)).contains(">1.2.3-abcdefghijklmnopqrstuvwxyz</text>"));
+        let svg = draw(State::Passing, Some(&format!("{longest}0")));
+        assert!(svg.contains(">1.2.3-abcdefghijklmnopqrstuvwxy…</text>"), "{svg}");
+        assert!(svg.contains("<title>build: passing 1.2.3-abcdefghijklmnopqrstuvwxyz0</title>"), "{svg}");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 )]
 
 mod command_line;
+mod documents;
 mod pipelines;
 mod requests;
 #[path = "../support/mod.rs"]

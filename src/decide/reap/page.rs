@@ -55,8 +55,10 @@ impl Plan {
         self.write_summary(html, parts.all)?;
 
         let dead = self.count(Verdict::Remove) + self.count(Verdict::Grace);
-        let largest = parts.of.values().map(|part| part.space.total()).max().unwrap_or_default();
-        let rows = Rows { plan: self, blobs, largest, open: dead <= SHOWN_AT_ONCE };
+        let rows = Rows { plan: self, blobs, longest: longest_bar(parts), open: dead <= SHOWN_AT_ONCE };
+        if parts.of.values().any(|part| rows.longest < part.space.total()) {
+            html.push_str("<p class=\"quiet\">A bar with a gap is longer than it is drawn.</p>\n");
+        }
         for (fate, class, title) in [
             (Fate::Goes, "dead", "What goes"),
             (Fate::Later, "dead", "What goes later"),
@@ -160,7 +162,7 @@ struct Rows<'a> {
     plan: &'a Plan,
     blobs: &'a Blobs,
     /// The bytes of the longest bar.
-    largest: u64,
+    longest: u64,
     /// Whether what goes is shown opened.
     open: bool,
 }
@@ -170,7 +172,7 @@ impl Rows<'_> {
         let open = if self.open && fate != Fate::Stays { " open" } else { "" };
         let name = owner.to_string();
         write!(html, "<details{open}>\n<summary><span class=\"row\"><bdi>{}</bdi>", Escaped(&name))?;
-        bar(html, part.space, self.largest)?;
+        bar(html, part.space, self.longest)?;
         let all = count(part.judgements().count(), "tag", "tags");
         let what = match fate {
             Fate::Goes => format!("goes: {} of {all}, {}", part.count(fate), size(part.space.goes)),
@@ -241,14 +243,25 @@ fn parts_of(space: Space) -> [(&'static str, u64, &'static str); 4] {
     ]
 }
 
-/// A space as a bar. Its numbers stand beside it, so that nobody needs to see it.
-fn bar(html: &mut String, space: Space, largest: u64) -> fmt::Result {
+/// As long as the largest branch: beside all older images together, the bars of branches would be lines.
+fn longest_bar(parts: &Parts<'_>) -> u64 {
+    let branches = parts.of.iter().filter(|(owner, _)| matches!(owner, Owner::Branch(_) | Owner::Gone(_)));
+    branches.map(|(_, part)| part.space.total()).max().unwrap_or_default()
+}
+
+/// A space as a bar; one that is longer than the longest has a gap. Its numbers stand beside it, so that nobody needs to
+/// see it.
+fn bar(html: &mut String, space: Space, longest: u64) -> fmt::Result {
     html.push_str("<svg class=\"bar\" aria-hidden=\"true\">");
+    let whole = longest.max(space.total());
     let mut before = 0;
     for (class, bytes, _) in parts_of(space).into_iter().filter(|(_, bytes, _)| 0 < *bytes) {
-        let (start, width) = (percent(before, largest), percent(bytes, largest));
+        let (start, width) = (percent(before, whole), percent(bytes, whole));
         write!(html, "<rect class=\"{class}\" x=\"{start}%\" width=\"{width}%\" height=\"100%\"/>")?;
         before += bytes;
+    }
+    if longest < whole {
+        html.push_str("<line x1=\"88%\" y1=\"110%\" x2=\"90%\" y2=\"-10%\"/>");
     }
     html.push_str("</svg>");
     Ok(())

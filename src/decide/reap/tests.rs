@@ -569,6 +569,11 @@ fn a_page_has_a_row_for_each_branch_with_its_space_and_what_goes_of_it() {
     let mut blobs = weighed();
     blobs.insert(digest(9), vec![(digest(53), 8_000_000)]);
     assert!(plan.page(&blobs).contains(", up to 8.0 MB of 8.0 MB."));
+    // The older images are drawn no longer than the largest branch, or its bar would be a line.
+    let gap = "A bar with a gap is longer than it is drawn.";
+    assert!(!texts(&plan.page(&blobs)).contains(&gap));
+    blobs.insert(digest(4), vec![(digest(54), 9_000_000)]);
+    assert!(texts(&plan.page(&blobs)).contains(&gap));
 }
 
 #[test]

@@ -15,6 +15,9 @@ use crate::say::Say;
 /// Where `init` puts the variables of the pipelines, below the root of the repository.
 pub const VARIABLES: &str = "ci/variables.yml";
 
+/// Where `init` puts those that may not be committed.
+pub const SECRETS: &str = "ci/secrets.yml";
+
 /// Why fly was not run, or did not do it.
 #[derive(Debug, thiserror::Error)]
 pub enum FlyError {

@@ -7,12 +7,13 @@ use serde_json::Value;
 
 use super::cli::CliError;
 use super::cli::variables::{Setting, VariableArgs};
-use super::fly::{FlyArgs, FlyError, Place, VARIABLES};
+use super::fly::{FlyArgs, FlyError, Place, SECRETS, VARIABLES};
 use crate::concourse::Edge;
 use crate::decide::pipelines::{self, Pipeline, Template};
 use crate::error::Error;
-use crate::pipeline::Variables;
+use crate::pipeline::{self, Variables};
 use crate::say::Say;
+use crate::yaml;
 
 /// Sets the pipeline of a branch, with fly.
 ///
@@ -40,7 +41,7 @@ pub struct SetPipelineArgs {
 const EXAMPLES: &str = "\
 Examples:
   git-image set-pipeline --target ci
-          sets the pipeline of the branch that is checked out, with ci/variables.yml when it is there
+          sets the pipeline of the branch that is checked out, with ci/variables.yml and ci/secrets.yml
   git-image set-pipeline --target ci --branch feat/foo --load-vars-from vars.yml --non-interactive
           sets that of another branch, and asks nothing
   git-image set-pipeline --print
@@ -68,14 +69,13 @@ pub async fn set_pipeline(args: &SetPipelineArgs, out: &mut impl Write, edge: &E
     // It goes when fly has ended.
     let directory = super::workplace(edge)?;
     let template = template(args.template.as_deref(), &pipeline, &variables, place.tree.root());
-    let config = match template {
+    let (config, text) = match template {
         Found::File(path) => {
-            if !path.is_file() {
-                let source = std::io::Error::from(std::io::ErrorKind::NotFound);
-                return Err(CliError::File { what: "read the template", path, source }.into());
-            }
+            let text = std::fs::read_to_string(&path);
+            let failed = |source| CliError::File { what: "read the template", path: path.clone(), source };
+            let text = text.map_err(failed)?;
             say.line(format_args!("template  {}", path.display()));
-            path
+            (path, text)
         }
         Found::Ours(template) => {
             let name = template.file_name();
@@ -83,7 +83,7 @@ pub async fn set_pipeline(args: &SetPipelineArgs, out: &mut impl Write, edge: &E
             let path = directory.path().join(name);
             let failed = |source| CliError::File { what: "write", path: path.clone(), source };
             std::fs::write(&path, template.text()).map_err(failed)?;
-            if args.fly.print { PathBuf::from(name) } else { path }
+            (if args.fly.print { PathBuf::from(name) } else { path }, template.text().to_owned())
         }
     };
     let mut words = vec!["--pipeline".to_owned(), pipeline.name.to_string()];
@@ -104,7 +104,23 @@ pub async fn set_pipeline(args: &SetPipelineArgs, out: &mut impl Write, edge: &E
         say.line(format_args!("epoch     {epoch}, as pipeline {} has it now", pipeline.name));
         words.extend(["--var".to_owned(), format!("epoch={epoch}")]);
     }
+    let unset = unset(&text, &variables);
+    if !unset.is_empty() {
+        say.line(format_args!("unset     {}: left to Concourse's credential manager", unset.join(", ")));
+    }
     args.fly.run("set-pipeline", &words, out, edge, say).await
+}
+
+/// The variables of a template that nobody here gives a value. Of what is no YAML, fly says more than we could.
+fn unset(template: &str, variables: &Variables) -> Vec<String> {
+    // Those that are set from the working tree, and from the pipeline of the default branch.
+    let ours = ["branch", "git_uri", "epoch"];
+    let names = yaml::parse(template).map(|template| pipeline::names(&template)).unwrap_or_default();
+    let unset = names.into_iter().filter(|name| {
+        // `((.:name))` is known in a build alone, and `((source:name))` names who knows it.
+        !name.contains(':') && !ours.contains(&name.as_str()) && variables.get(name).is_none()
+    });
+    unset.map(|name| format!("(({name}))")).collect()
 }
 
 /// Where a template is.
@@ -122,14 +138,13 @@ fn template(given: Option<&Path>, pipeline: &Pipeline, variables: &Variables, ro
 }
 
 impl VariableArgs {
-    /// These, or when none are given those of the file that `init` wrote, if it is there.
+    /// These, or when no file is given those that `init` wrote, as far as they are there.
     pub(super) fn or_of(&self, root: &Path) -> Self {
-        let usual = root.join(VARIABLES);
-        if self.load_vars_from.is_empty() && usual.is_file() {
-            Self { load_vars_from: vec![usual], ..self.clone() }
-        } else {
-            self.clone()
+        if !self.load_vars_from.is_empty() {
+            return self.clone();
         }
+        let usual = [VARIABLES, SECRETS].map(|path| root.join(path));
+        Self { load_vars_from: usual.into_iter().filter(|path| path.is_file()).collect(), ..self.clone() }
     }
 
     /// As arguments of fly.

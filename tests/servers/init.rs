@@ -25,7 +25,9 @@ fn source(tree: &Path) -> Value {
         yaml::parse(&text).expect("it is YAML")
     };
     let mut variables = Variables::default();
-    variables.add_all(read("ci/variables.yml")).expect("it is a block");
+    for file in ["ci/variables.yml", "ci/secrets.yml"] {
+        variables.add_all(read(file)).expect("it is a block");
+    }
     let source = variables.fill(pipeline::source(&read("ci/pipelines/master.yml"), None).expect("it has an image"));
     assert_eq!(pipeline::names(&source).into_iter().collect::<Vec<_>>(), Vec::<String>::new());
     source
@@ -46,7 +48,10 @@ fn the_files_of_a_new_project_build_an_image_and_set_a_pipeline() {
         "test.yml",
         "pipelines/master.yml",
         "pipelines/feature-branch.yml",
+        "pipelines/branches.yml",
         "variables.yml",
+        "secrets.yml",
+        ".gitignore",
     ]
     .map(|path| format!("written   {}/ci/{path}\n", root.display()))
     .to_vec();
@@ -55,6 +60,9 @@ fn the_files_of_a_new_project_build_an_image_and_set_a_pipeline() {
     assert!(ran.stdout.starts_with("What to do next:\n") && ran.stdout.contains(steps), "{}", ran.stdout);
 
     tree.git(&["add", "ci"]);
+    assert!(!tree.git(&["status", "--porcelain"]).contains("secrets.yml"), "the token is in no commit");
+    let mode = std::fs::metadata(root.join("ci/secrets.yml")).expect("it is there").permissions();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o077, 0);
     tree.git(&["-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--message", "ci"]);
     tree.git(&["push", "--quiet", &format!("file://{}", git.path().display()), "master"]);
 
@@ -74,7 +82,7 @@ fn the_files_of_a_new_project_build_an_image_and_set_a_pipeline() {
 
     let ran = Program::git_image(["set-pipeline", "--print"]).working_directory(&tree.path).run_text("");
     let command = format!(
-        "fly set-pipeline --pipeline init --config {0}/ci/pipelines/master.yml --load-vars-from {0}/ci/variables.yml --yaml-var 'branch=\"master\"'\n",
+        "fly set-pipeline --pipeline init --config {0}/ci/pipelines/master.yml --load-vars-from {0}/ci/variables.yml --load-vars-from {0}/ci/secrets.yml --yaml-var 'branch=\"master\"'\n",
         root.display()
     );
     assert_eq!((ran.code, ran.stdout), (Some(0), command), "{}", ran.stderr);
@@ -94,4 +102,24 @@ fn nothing_is_overwritten_and_nothing_else_is_written_then() {
     ));
     assert!(!root.join("ci/variables.yml").exists());
     assert_eq!(tree.git(&["status", "--porcelain"]), "");
+}
+
+#[test]
+fn a_token_is_not_written_where_git_would_commit_it() {
+    let git = servers().git().repository("init-ignore");
+    let directory = temporary();
+    git.commit("master", &[file("ci/.gitignore", "*.log\n")]);
+    let tree = git.clone_to(&directory.path().join("tree"));
+    let root = tree.path.canonicalize().expect("it is there");
+    init(&tree, "init-ignore").fails_with(&format!(
+        "error: cannot write {0}/ci/secrets.yml: {0}/ci/.gitignore does not keep it out of git\n\
+         hint: nothing was written; add a line `secrets.yml` there: it is for what nobody may read in a commit\n",
+        root.display()
+    ));
+    assert_eq!(tree.git(&["status", "--porcelain"]), "");
+
+    std::fs::write(root.join("ci/.gitignore"), "*.log\nsecrets.yml\n").expect("the file is writable");
+    let ran = init(&tree, "init-ignore");
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(root.join("ci/secrets.yml").is_file() && !ran.stderr.contains(".gitignore"), "{}", ran.stderr);
 }

@@ -93,9 +93,12 @@ fn the_branch_that_is_checked_out_gets_its_pipeline() {
     assert_eq!(place.config(), include_str!("../../pipelines/master.yml"));
     let commit = &place.git.id("master")[..7];
     let said = format!(
-        "branch    master of 127.0.0.1/set-pipeline, at {commit}\npipeline  set-pipeline\ntemplate  master.yml of git-image\nrun       fly --target ci set-pipeline --pipeline set-pipeline --config "
+        "branch    master of 127.0.0.1/set-pipeline, at {commit}\npipeline  set-pipeline\ntemplate  master.yml of git-image\nunset     ((context)), ((details)), ((dockerfile)), "
     );
     assert!(ran.stderr.starts_with(&said), "{}", ran.stderr);
+    let said = "((webhook_token)): left to Concourse's credential manager\n\
+                run       fly --target ci set-pipeline --pipeline set-pipeline --config ";
+    assert!(ran.stderr.contains(said), "{}", ran.stderr);
     assert!(ran.stderr.ends_with(&format!(" --var {git_uri} --yaml-var 'branch=\"master\"'\n")), "{}", ran.stderr);
 
     // Another branch is an instance, and everything that is given goes to fly.
@@ -151,7 +154,7 @@ fn a_branch_builds_in_the_epoch_of_the_default_branch() {
         let asked = place.asked();
         let epochs: Vec<&str> = asked.iter().map(String::as_str).filter(|word| word.starts_with("epoch=")).collect();
         assert_eq!(epochs, Vec::from_iter(expected), "{epoch}");
-        let said = "\nepoch     2026-11, as pipeline app has it now\nrun       ";
+        let said = "\nepoch     2026-11, as pipeline app has it now\n";
         assert_eq!(ran.stderr.contains(said), expected == Some("epoch=2026-11"), "{}", ran.stderr);
     }
 }
@@ -166,6 +169,12 @@ fn print_runs_nothing_and_prints_one_command() {
         "fly set-pipeline --pipeline app --instance-var 'branch=\"feat/foo\"' --config feature-branch.yml --load-vars-from {variables} --yaml-var 'branch=\"feat/foo\"'\n"
     );
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), command.as_str()), "{}", ran.stderr);
+    // What `init` keeps out of git is read after what it commits.
+    place.write("tree/ci/secrets.yml", "webhook_token: t\n");
+    let ran = place.run(&["set-pipeline", "--print", "--branch", "feat/foo"]);
+    let secrets = place.tree.path.join("ci/secrets.yml").display().to_string();
+    let files = format!("--load-vars-from {variables} --load-vars-from {secrets} ");
+    assert!(ran.stdout.contains(&files) && !ran.stderr.contains("webhook_token"), "{}{}", ran.stdout, ran.stderr);
     let ran = place.run(&["destroy-pipeline", "--print", "-t", "ci", "--branch", "gone", "--name", "other"]);
     let command = "fly --target ci destroy-pipeline --pipeline 'other/branch:\"gone\"'\n";
     assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), command), "{}", ran.stderr);
@@ -186,7 +195,7 @@ fn a_template_of_ones_own_is_taken_from_the_option_or_the_variables() {
     assert_eq!(place.config(), "jobs: []\n");
     place.run(&["set-pipeline", "--template", "ci/none.yml"]).fails_with(&format!(
         "branch    master of 127.0.0.1/set-pipeline-template, at {}\npipeline  set-pipeline-template\n\
-         error: cannot read the template ci/none.yml\ncause: entity not found\n",
+         error: cannot read the template ci/none.yml\ncause: No such file or directory (os error 2)\n",
         &place.git.id("master")[..7]
     ));
 }

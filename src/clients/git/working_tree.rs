@@ -111,6 +111,20 @@ impl WorkingTree {
         }
     }
 
+    /// Whether git leaves a file out that is not committed yet: a path below the root.
+    ///
+    /// # Errors
+    ///
+    /// git cannot be run.
+    pub async fn ignores(&self, path: &str) -> Result<bool, WorkingTreeError> {
+        let program = self.git("check-ignore").args(["--quiet", "--end-of-options", path]);
+        match program.output().await {
+            Ok(_) => Ok(true),
+            Err(ProgramError::Failed { status, .. }) if status.code() == Some(1) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// The newest commit of a local branch; `None`: there is no such branch here.
     ///
     /// # Errors

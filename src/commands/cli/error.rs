@@ -30,6 +30,14 @@ pub enum CliError {
         /// The files.
         paths: Vec<PathBuf>,
     },
+    /// A file with secrets could be committed.
+    #[error("cannot write {}: {} does not keep it out of git", path.display(), ignore.display())]
+    NotIgnored {
+        /// The file with the secrets.
+        path: PathBuf,
+        /// The file that should name it.
+        ignore: PathBuf,
+    },
     /// The doctor found what would fail.
     #[error("{failed} of the things looked at would fail")]
     Unwell {
@@ -111,6 +119,10 @@ impl CliError {
         Some(match self {
             Self::Output(_) | Self::File { .. } | Self::Stdin(_) | Self::NotYaml { .. } => return None,
             Self::There { .. } => "nothing was written; move them away, or go on with what they say".to_owned(),
+            Self::NotIgnored { path, .. } => format!(
+                "nothing was written; add a line `{}` there: it is for what nobody may read in a commit",
+                path.file_name().unwrap_or_default().display()
+            ),
             Self::Unwell { .. } => "what to do about each stands with it".to_owned(),
             Self::StdinTwice => "give the source as a file".to_owned(),
             Self::NoPassword => "pipe it: --password-stdin < FILE".to_owned(),

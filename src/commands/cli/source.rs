@@ -24,8 +24,8 @@ pub struct SourceArgs {
     /// The resource's `source`, as YAML or JSON: a file, or - for stdin
     ///
     /// Without it and --pipeline, inside a working tree: the image of the pipeline that `set-pipeline` would set for the
-    /// default branch, with the variables that are given or lie in ci/variables.yml; where there are none, the image
-    /// --repository of the remote `origin`.
+    /// default branch, with the variables that are given or lie in ci/variables.yml and ci/secrets.yml; where there are
+    /// none, the image --repository of the remote `origin`.
     #[arg(long, value_name = "FILE", conflicts_with = "pipeline")]
     source: Option<Input>,
 

@@ -50,7 +50,7 @@ use crate::say::Say;
 pub use answer::Answer;
 pub use error::RegistryError;
 pub use model::{At, Choice, Content, Descriptor, Image, ImageConfig, Manifest, Platform, RootfsDigests, RunConfig};
-pub use product::{NexusTasks, ROWS, Row, Way};
+pub use product::{NexusTasks, PullTimes, ROWS, Row, Way};
 
 pub use upload::{Open, Sent, Upload};
 

@@ -81,6 +81,15 @@ pub const ROWS: &[Row] =
 /// When the registry got its images.
 type Pushed = BTreeMap<Digest, Timestamp>;
 
+/// When somebody last pulled, as a registry tells; what was never pulled is not there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PullTimes {
+    /// By the name of the tag.
+    pub tags: BTreeMap<String, Timestamp>,
+    /// The image, by whatever name.
+    pub images: BTreeMap<Digest, Timestamp>,
+}
+
 /// How many items are asked for in one page of a list; all of them give so many.
 const PER_PAGE: usize = 100;
 /// The most pages that are read.
@@ -123,6 +132,16 @@ impl Api {
             Self::GitHub(api) => api.pushed().await,
             // GitLab tells `created` of the config. The others are not asked.
             Self::GitLab(_) | Self::Ecr(_) | Self::Acr(_) | Self::Gar(_) => Ok(Pushed::new()),
+        }
+    }
+
+    async fn pulled(&self) -> Result<Option<PullTimes>, RegistryError> {
+        match self {
+            Self::Harbor(api) => Ok(Some(api.pulled().await?)),
+            Self::DockerHub(api) => Ok(Some(api.pulled().await?)),
+            // Nexus counts a HEAD as a download: to look whether a tag is there would keep it for ever. Amazon ECR tells, and
+            // does not say what a HEAD counts as. The others do not tell.
+            Self::Nexus(_) | Self::GitLab(_) | Self::GitHub(_) | Self::Ecr(_) | Self::Acr(_) | Self::Gar(_) => Ok(None),
         }
     }
 
@@ -197,6 +216,18 @@ impl Registry {
         match self.api().await? {
             Some(api) => api.pushed().await,
             None => Ok(Pushed::new()),
+        }
+    }
+
+    /// When somebody last pulled, as the API of the product tells; `None` where it does not.
+    ///
+    /// # Errors
+    ///
+    /// The API refuses, or cannot be reached.
+    pub async fn pulled(&self) -> Result<Option<PullTimes>, RegistryError> {
+        match self.api().await? {
+            Some(api) => api.pulled().await,
+            None => Ok(None),
         }
     }
 

@@ -5,6 +5,8 @@
 //! token is had with user and password or access token: <https://docs.docker.com/reference/api/hub/latest/>, "Create access
 //! token"; requests beyond the limit are answered with 429 and `Retry-After`, the same page, "Rate limiting".
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, StatusCode};
@@ -13,7 +15,7 @@ use serde_json::json;
 use tokio::sync::Mutex;
 use url::Url;
 
-use super::{Client, PAGES, PER_PAGE, Pushed, Row, Way};
+use super::{Client, PAGES, PER_PAGE, PullTimes, Pushed, Row, Way};
 use crate::clients::registry::auth::sensitive;
 use crate::clients::registry::{ANSWER_LIMIT, Deleted, RegistryError};
 use crate::names::{Digest, Secret, Tag};
@@ -39,6 +41,22 @@ pub(in crate::clients::registry) struct DockerHub {
     token: Mutex<Option<HeaderValue>>,
 }
 
+/// What the list tells of a tag.
+#[derive(Deserialize)]
+struct Listed {
+    name: String,
+    digest: Option<String>,
+    tag_last_pushed: Option<Timestamp>,
+    tag_last_pulled: Option<Timestamp>,
+}
+
+fn set_newest(times: &mut BTreeMap<Digest, Timestamp>, digest: Option<&str>, time: Option<Timestamp>) {
+    if let (Some(digest), Some(time)) = (digest.and_then(|digest| digest.parse().ok()), time) {
+        let newest = times.entry(digest).or_insert(time);
+        *newest = time.max(*newest);
+    }
+}
+
 impl DockerHub {
     pub(super) fn new(client: Client) -> Self {
         Self { client, token: Mutex::new(None) }
@@ -62,24 +80,38 @@ impl DockerHub {
         }
     }
 
-    /// When each image was pushed: the newest of its tags. Fact: the same page, "List repository tags",
-    /// `tag_last_pushed`; `next` is null on the last page.
+    /// When each image was pushed: the newest of its tags. Fact: the same page, "List repository tags", `tag_last_pushed`.
     pub(super) async fn pushed(&self) -> Result<Pushed, RegistryError> {
+        let mut pushed = Pushed::new();
+        for Listed { digest, tag_last_pushed, .. } in self.tags().await? {
+            set_newest(&mut pushed, digest.as_deref(), tag_last_pushed);
+        }
+        Ok(pushed)
+    }
+
+    /// When tags were pulled; an image with the last of its tags. Fact: the same, `tag_last_pulled`. That a HEAD is no pull:
+    /// <https://docs.docker.com/docker-hub/usage/pulls/>.
+    pub(super) async fn pulled(&self) -> Result<PullTimes, RegistryError> {
+        let mut pulled = PullTimes::default();
+        for Listed { name, digest, tag_last_pulled, .. } in self.tags().await? {
+            set_newest(&mut pulled.images, digest.as_deref(), tag_last_pulled);
+            pulled.tags.extend(tag_last_pulled.map(|time| (name, time)));
+        }
+        Ok(pulled)
+    }
+
+    /// All tags. `next` is null on the last page.
+    async fn tags(&self) -> Result<Vec<Listed>, RegistryError> {
         #[derive(Deserialize)]
         struct Page {
             next: Option<String>,
             results: Vec<Listed>,
         }
-        #[derive(Deserialize)]
-        struct Listed {
-            digest: Option<String>,
-            tag_last_pushed: Option<Timestamp>,
-        }
         let what = format!("list the tags of {} by Docker Hub's API", self.client.repository);
         let name = self.client.repository.name().split('/');
         let segments: Vec<&str> = ["v2", "repositories"].into_iter().chain(name).chain(["tags"]).collect();
         let token = self.token(&what, None).await?;
-        let mut pushed = Pushed::new();
+        let mut all = Vec::new();
         for page in 1..=PAGES {
             let mut url = self.client.url(&segments);
             url.query_pairs_mut()
@@ -87,18 +119,12 @@ impl DockerHub {
                 .append_pair("page_size", &PER_PAGE.to_string());
             let ask = self.client.ask(&what, Method::GET, url, Some((AUTHORIZATION, token.clone())))?;
             let (Page { next, results }, _) = self.client.read(&ask).await?;
-            for Listed { digest, tag_last_pushed } in results {
-                let digest = digest.and_then(|digest| digest.parse::<Digest>().ok());
-                if let (Some(digest), Some(time)) = (digest, tag_last_pushed) {
-                    let newest = pushed.entry(digest).or_insert(time);
-                    *newest = time.max(*newest);
-                }
-            }
+            all.extend(results);
             if next.is_none() {
                 break;
             }
         }
-        Ok(pushed)
+        Ok(all)
     }
 
     /// A token, other than one that was refused.

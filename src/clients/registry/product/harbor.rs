@@ -9,7 +9,7 @@ use reqwest::Method;
 use reqwest::header::HeaderMap;
 use serde::Deserialize;
 
-use super::{Client, PAGES, PER_PAGE, Pushed, Row, Way};
+use super::{Client, PAGES, PER_PAGE, PullTimes, Pushed, Row, Way};
 use crate::clients::registry::auth::challenges;
 use crate::clients::registry::{Deleted, RegistryError};
 use crate::names::{Digest, Tag};
@@ -33,6 +33,21 @@ pub(in crate::clients::registry) struct Harbor {
     client: Client,
 }
 
+/// What the list tells of an image.
+#[derive(Deserialize)]
+struct Artifact {
+    digest: String,
+    push_time: Timestamp,
+    pull_time: Option<Timestamp>,
+    tags: Option<Vec<TagOfArtifact>>,
+}
+
+#[derive(Deserialize)]
+struct TagOfArtifact {
+    name: String,
+    pull_time: Option<Timestamp>,
+}
+
 impl Harbor {
     pub(super) fn new(client: Client) -> Self {
         Self { client }
@@ -40,14 +55,33 @@ impl Harbor {
 
     /// When each image was pushed. Fact: the description of the API, "listArtifacts", `push_time`.
     pub(super) async fn pushed(&self) -> Result<Pushed, RegistryError> {
-        #[derive(Deserialize)]
-        struct Artifact {
-            digest: String,
-            push_time: Timestamp,
+        let artifacts = self.artifacts().await?;
+        Ok(artifacts.into_iter().filter_map(|one| Some((one.digest.parse().ok()?, one.push_time))).collect())
+    }
+
+    /// When images and tags were pulled.
+    ///
+    /// Fact: src/server/registry/manifest.go, `getManifest`: every GET of a manifest but those of its replication is a pull,
+    /// a HEAD is none. src/controller/event/handler/internal/artifact.go: a pull by tag is noted of tag and image, one by
+    /// digest of the image alone; some seconds later. What was never pulled has the year 1.
+    pub(super) async fn pulled(&self) -> Result<PullTimes, RegistryError> {
+        let was_pulled = |time: &Timestamp| Timestamp::UNIX_EPOCH < *time;
+        let mut pulled = PullTimes::default();
+        for Artifact { digest, pull_time, tags, .. } in self.artifacts().await? {
+            if let (Ok(digest), Some(time)) = (digest.parse(), pull_time.filter(was_pulled)) {
+                pulled.images.insert(digest, time);
+            }
+            let tags = tags.unwrap_or_default().into_iter();
+            pulled.tags.extend(tags.filter_map(|tag| Some((tag.name, tag.pull_time.filter(was_pulled)?))));
         }
+        Ok(pulled)
+    }
+
+    /// All artifacts, each with its tags.
+    async fn artifacts(&self) -> Result<Vec<Artifact>, RegistryError> {
         let what = format!("list the artifacts of {} by Harbor's API", self.client.repository);
         let (project, repository) = self.path();
-        let mut pushed = Pushed::new();
+        let mut all = Vec::new();
         for page in 1..=PAGES {
             let segments = ["api", "v2.0", "projects", project, "repositories", &repository, "artifacts"];
             let mut url = self.client.url(&segments);
@@ -57,12 +91,12 @@ impl Harbor {
             let ask = self.client.ask(&what, Method::GET, url, self.client.basic())?;
             let (artifacts, _): (Vec<Artifact>, _) = self.client.read(&ask).await?;
             let read = artifacts.len();
-            pushed.extend(artifacts.into_iter().filter_map(|one| Some((one.digest.parse().ok()?, one.push_time))));
+            all.extend(artifacts);
             if read < PER_PAGE {
                 break;
             }
         }
-        Ok(pushed)
+        Ok(all)
     }
 
     /// The project, and the name in it as the API wants it: encoded here and once more as a segment of the path.

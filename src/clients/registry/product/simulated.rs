@@ -21,6 +21,11 @@ pub(crate) struct State {
     pub(crate) tags: BTreeMap<String, String>,
     manifests: BTreeMap<String, (String, String)>,
     blobs: BTreeMap<String, String>,
+    /// When tags and images were pulled, in seconds after a time; it tells that a while later.
+    pulled: BTreeMap<String, u32>,
+    /// What it does not tell yet.
+    untold: BTreeMap<String, u32>,
+    pulls: u32,
     /// What Nexus finds: a tag that was pushed is not found at first.
     indexed: BTreeMap<String, u32>,
     /// The tasks of Nexus: type, name, how often it is still to be seen running, when it ran last, and with what result.
@@ -55,6 +60,9 @@ impl Simulated {
             tags: BTreeMap::new(),
             manifests: BTreeMap::new(),
             blobs: BTreeMap::new(),
+            pulled: BTreeMap::new(),
+            untold: BTreeMap::new(),
+            pulls: 0,
             indexed: BTreeMap::new(),
             tasks: Vec::new(),
             odd: Vec::new(),
@@ -118,6 +126,11 @@ impl Simulated {
         Digest::of(manifest.as_bytes())
     }
 
+    /// Somebody pulls an image, by tag or digest.
+    pub(crate) fn pull(&self, at: &str) {
+        self.state.lock().expect("no holder panics").pull(at);
+    }
+
     /// The tags that there are.
     pub(crate) fn tags(&self) -> Vec<String> {
         self.state.lock().expect("no holder panics").tags.keys().cloned().collect()
@@ -153,6 +166,19 @@ impl State {
             self.tags.insert(tag.to_owned(), digest);
             self.indexed.insert(tag.to_owned(), 1);
         }
+    }
+
+    fn pull(&mut self, at: &str) {
+        self.pulls += 1;
+        let digest = self.tags.get(at).map_or(at, String::as_str).to_owned();
+        self.untold.extend([(at.to_owned(), self.pulls), (digest, self.pulls)]);
+    }
+
+    /// When a tag or an image was pulled, or `never`.
+    fn told_pull(&self, at: &str, never: Value) -> Value {
+        self.pulled
+            .get(at)
+            .map_or(never, |second| json!(format!("2026-12-01T10:{:02}:{:02}Z", second / 60, second % 60)))
     }
 
     fn answer(&mut self, request: &Heard) -> String {
@@ -191,6 +217,9 @@ impl State {
             }
             ("GET" | "HEAD", ("manifests", at)) => {
                 let digest = self.tags.get(at).map_or(at, String::as_str).to_owned();
+                if method == "GET" {
+                    self.pull(at);
+                }
                 let Some((media_type, manifest)) = self.manifests.get(&digest) else { return unknown() };
                 let headers = [format!("content-type: {media_type}"), format!("docker-content-digest: {digest}")];
                 let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
@@ -274,13 +303,24 @@ impl State {
         }
         let artifacts = "/api/v2.0/projects/acme/repositories/app%252Fci/artifacts/";
         if target.starts_with(artifacts.trim_end_matches('/')) && method == "GET" {
-            let ours = self.manifests.keys().zip(10..).map(|(digest, day)| (digest.clone(), day));
-            let others = (0..100).map(|number: u8| (Digest::of(&[number]).to_string(), 9));
+            let never = || json!("0001-01-01T00:00:00.000Z");
             // The first page is full.
-            let page =
-                if target.ends_with("?page=1&page_size=100") { others.collect() } else { ours.collect::<Vec<_>>() };
-            let shown = page.iter().map(|(digest, day)| json!({"digest": digest, "push_time": pushed(*day)}));
-            return reply(200, &[], &json!(shown.collect::<Vec<Value>>()).to_string());
+            if target.ends_with("?page=1&page_size=100") {
+                let others = (0..100).map(|number: u8| Digest::of(&[number]).to_string());
+                let others = others.map(
+                    |digest| json!({"digest": digest, "push_time": pushed(9), "pull_time": never(), "tags": null}),
+                );
+                return reply(200, &[], &json!(others.collect::<Vec<Value>>()).to_string());
+            }
+            let shown = self.manifests.keys().zip(10..).map(|(digest, day)| {
+                let tags = self.tags.iter().filter(|(_, at)| *at == digest);
+                let tags = tags.map(|(tag, _)| json!({"name": tag, "pull_time": self.told_pull(tag, never())}));
+                let tags: Vec<Value> = tags.collect();
+                json!({"digest": digest, "push_time": pushed(day), "pull_time": self.told_pull(digest, never()), "tags": tags})
+            });
+            let answer = reply(200, &[], &json!(shown.collect::<Vec<Value>>()).to_string());
+            self.pulled.append(&mut self.untold);
+            return answer;
         }
         let Some((digest, tag)) = target.strip_prefix(artifacts).and_then(|rest| rest.split_once("/tags/")) else {
             return reply(404, &[], "no such route");
@@ -386,14 +426,22 @@ impl State {
         }
         if method == "GET" {
             let days: BTreeMap<&String, u32> = self.manifests.keys().zip(10..).collect();
-            let one = |(tag, digest): (&String, &String)| json!({"name": tag, "digest": digest, "tag_last_pushed": pushed(days[digest])});
+            let one = |(tag, digest): (&String, &String)| {
+                // A pull by digest is one of each of its tags.
+                let pulled = self.told_pull(digest, Value::Null);
+                json!({"name": tag, "digest": digest, "tag_last_pushed": pushed(days[digest]), "tag_last_pulled": pulled})
+            };
             let all: Vec<Value> = self.tags.iter().map(one).collect();
             let (first, rest) = all.split_at(1);
             let (results, next) = match target.ends_with("?page=1&page_size=100") {
                 true => (first, Some("https://hub.docker.com/v2/…")),
                 false => (rest, None),
             };
-            return reply(200, &[], &json!({"count": all.len(), "next": next, "results": results}).to_string());
+            let answer = reply(200, &[], &json!({"count": all.len(), "next": next, "results": results}).to_string());
+            if next.is_none() {
+                self.pulled.append(&mut self.untold);
+            }
+            return answer;
         }
         assert_eq!(method, "DELETE");
         let tag = target.strip_prefix("/v2/repositories/acme/app/ci/tags/").and_then(|rest| rest.strip_suffix('/'));

@@ -528,6 +528,32 @@ async fn when_images_were_pushed_is_read_from_all_pages_of_those_that_tell_it() 
 }
 
 #[tokio::test]
+async fn when_tags_and_images_were_pulled_is_read_from_those_that_tell_it() {
+    for product in Product::ALL {
+        let simulated = Simulated::start(product).await;
+        let images = ["a", "b", "c"]
+            .map(|name| simulated.push(&serde_json::json!({"n": name}), &[name, &format!("{name}-too")]));
+        simulated.pull("a");
+        simulated.pull(&images[1].to_string());
+        // What was pulled just now is not told yet.
+        simulated.registry(&quiet()).pulled().await.expect("it answers");
+        let told = simulated.registry(&quiet()).pulled().await.expect("it answers");
+        let time = |second: i64| Timestamp::from_second(1_796_119_200 + second).expect("a time of this century");
+        let tags = |tags: &[(&str, i64)]| tags.iter().map(|(tag, at)| ((*tag).to_owned(), time(*at))).collect();
+        let by_image = [(images[0], time(1)), (images[1], time(2))].into();
+        let expected = match product {
+            Product::Harbor => Some(PullTimes { tags: tags(&[("a", 1)]), images: by_image }),
+            Product::DockerHub => {
+                let tags = tags(&[("a", 1), ("a-too", 1), ("b", 2), ("b-too", 2)]);
+                Some(PullTimes { tags, images: by_image })
+            }
+            Product::GitLab | Product::Nexus | Product::GitHub | Product::Ecr | Product::Acr | Product::Gar => None,
+        };
+        assert_eq!(told, expected, "{product:?}");
+    }
+}
+
+#[tokio::test]
 async fn who_asks_by_a_token_is_told_what_the_token_needs() {
     let rows = [
         (

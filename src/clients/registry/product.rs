@@ -130,8 +130,11 @@ impl Api {
             Self::Nexus(api) => api.pushed().await,
             Self::DockerHub(api) => api.pushed().await,
             Self::GitHub(api) => api.pushed().await,
-            // GitLab tells `created` of the config. The others are not asked.
-            Self::GitLab(_) | Self::Ecr(_) | Self::Acr(_) | Self::Gar(_) => Ok(Pushed::new()),
+            Self::Ecr(api) => api.pushed().await,
+            Self::Acr(api) => api.pushed().await,
+            Self::Gar(api) => api.pushed().await,
+            // It tells `created` of the config.
+            Self::GitLab(_) => Ok(Pushed::new()),
         }
     }
 

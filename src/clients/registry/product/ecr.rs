@@ -3,7 +3,8 @@
 //! Fact: <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_BatchDeleteImage.html>: by tag removes the tag, and
 //! the image with its last one; with a digest too, only if the tag is on it (`ImageTagDoesNotMatchDigest`). The host of the
 //! API: <https://docs.aws.amazon.com/general/latest/gr/ecr.html>. It takes no password of the registry but requests that
-//! are signed with an access key: see [`signature`].
+//! are signed with an access key: see [`signature`]. When an image was pushed:
+//! <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeImages.html>, `imagePushedAt`, in seconds of Unix.
 
 mod signature;
 
@@ -13,16 +14,16 @@ use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderName, HeaderValue};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 use url::Url;
 
 use self::signature::{Signed, sign};
-use super::{Client, Row, Way};
+use super::{Client, PAGES, Pushed, Row, Way};
 use crate::clients::registry::answer::{Server, answer};
 use crate::clients::registry::auth::sensitive;
 use crate::clients::registry::http::{Access, Ask, Whole};
-use crate::clients::registry::{ANSWER_LIMIT, Deleted, RegistryError};
+use crate::clients::registry::{ANSWER_LIMIT, Deleted, PAGE_LIMIT, RegistryError};
 use crate::names::{Digest, Tag};
 use crate::request::{ApiSource, AwsKey, Product};
 
@@ -31,16 +32,50 @@ pub(super) const ROW: Row = Row {
     recognised_by: "a host `<account>.dkr.ecr.<region>.amazonaws.com`",
     call: "`BatchDeleteImage` by tag and digest",
     way: Way::Untag { digest_too: true },
-    needs: "an access key with the right `ecr:BatchDeleteImage`: `registry.api.aws_access_key_id`, `registry.api.aws_secret_access_key`, `registry.api.aws_session_token`",
+    needs: "an access key with the right `ecr:BatchDeleteImage`, for prune also `ecr:DescribeImages`: `registry.api.aws_access_key_id`, `registry.api.aws_secret_access_key`, `registry.api.aws_session_token`",
     limits: "an image goes with its last tag, and may then not come back by its manifest alone; throttled requests are waited for",
 };
 
 const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
 const AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const SESSION_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
-const BATCH_DELETE: &str = "AmazonEC2ContainerRegistry_V20150921.BatchDeleteImage";
+/// What the API is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Action {
+    BatchDelete,
+    Describe,
+}
+
+impl Action {
+    fn target(self) -> &'static str {
+        match self {
+            Self::BatchDelete => "AmazonEC2ContainerRegistry_V20150921.BatchDeleteImage",
+            Self::Describe => "AmazonEC2ContainerRegistry_V20150921.DescribeImages",
+        }
+    }
+
+    fn access(self) -> Access {
+        match self {
+            Self::BatchDelete => Access::Delete,
+            Self::Describe => Access::Read,
+        }
+    }
+
+    /// What whom it refuses lacks.
+    fn hint(self) -> &'static str {
+        match self {
+            Self::BatchDelete => {
+                "check the access key in `source.registry.api`; it needs the right `ecr:BatchDeleteImage`"
+            }
+            Self::Describe => "check the access key in `source.registry.api`; it needs the right `ecr:DescribeImages`",
+        }
+    }
+}
+
 /// The region of what has none.
 const DEFAULT_REGION: &str = "us-east-1";
+/// The most that a page may have.
+const MOST_PER_PAGE: usize = 1000;
 const JSON: &str = "application/x-amz-json-1.1";
 
 /// A host of it: `<account>.dkr.ecr.<region>.amazonaws.com`.
@@ -93,20 +128,63 @@ impl Ecr {
                 hint: "give `source.registry.api.aws_access_key_id` and `source.registry.api.aws_secret_access_key`",
             });
         };
+        let body = json!({"imageIds": [{"imageDigest": digest.to_string(), "imageTag": tag.as_str()}]});
+        let ask = self.ask(&what, key, Action::BatchDelete, body).await?;
+        let whole = self.client.http.ask_once(&ask, ANSWER_LIMIT).await?;
+        self.outcome(&ask, &whole)
+    }
+
+    /// When each image was pushed; none without an access key.
+    pub(super) async fn pushed(&self) -> Result<Pushed, RegistryError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Page {
+            image_details: Vec<Detail>,
+            next_token: Option<String>,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Detail {
+            image_digest: String,
+            image_pushed_at: f64,
+        }
+        let what = format!("list the images of {} by ECR's API", self.client.repository);
+        let (mut pushed, mut next) = (Pushed::new(), None);
+        let Some(key) = &self.key else { return Ok(pushed) };
+        for _ in 0..PAGES {
+            let mut body = json!({"maxResults": MOST_PER_PAGE});
+            if let Some(next) = next {
+                body["nextToken"] = Value::String(next);
+            }
+            let ask = self.ask(&what, key, Action::Describe, body).await?;
+            let whole = self.client.http.ask(&ask, PAGE_LIMIT).await?;
+            if whole.status != StatusCode::OK {
+                return Err(refused(&ask, &whole, Action::Describe));
+            }
+            let page: Page = self.client.json(&ask, &whole)?;
+            pushed.extend(page.image_details.into_iter().filter_map(|one| {
+                let time = SignedDuration::try_from_secs_f64(one.image_pushed_at).ok()?;
+                Some((one.image_digest.parse().ok()?, Timestamp::from_duration(time).ok()?))
+            }));
+            next = page.next_token;
+            if next.is_none() {
+                break;
+            }
+        }
+        Ok(pushed)
+    }
+
+    /// A request about the repository.
+    async fn ask(&self, what: &str, key: &AwsKey, action: Action, mut body: Value) -> Result<Ask, RegistryError> {
         let host = host(self.client.repository.registry());
         // Of another host, a stand-in for it, nothing is known; the account of the key is then meant.
         let (account, region) = host.map_or((None, DEFAULT_REGION), |host| (Some(host.account), host.region));
-        let mut body = json!({
-            "repositoryName": self.client.repository.name(),
-            "imageIds": [{"imageDigest": digest.to_string(), "imageTag": tag.as_str()}],
-        });
+        body["repositoryName"] = self.client.repository.name().into();
         if let Some(account) = account {
             body["registryId"] = account.into();
         }
-        let time = self.now(&what).await?;
-        let ask = self.signed(&what, key, region, time, body.to_string())?;
-        let whole = self.client.http.ask_once(&ask, ANSWER_LIMIT).await?;
-        self.outcome(&ask, &whole)
+        let time = self.now(what).await?;
+        self.signed(what, key, region, time, action, body.to_string())
     }
 
     fn outcome(&self, ask: &Ask, whole: &Whole) -> Result<Deleted, RegistryError> {
@@ -122,26 +200,8 @@ impl Ecr {
             failure_code: String,
             failure_reason: Option<String>,
         }
-        #[derive(Deserialize)]
-        struct Refusal {
-            #[serde(rename = "__type")]
-            kind: String,
-        }
         if whole.status != StatusCode::OK {
-            let refusal: Option<Refusal> = serde_json::from_slice(&whole.bytes).ok();
-            // It says 400 where others say 429.
-            return Err(match refusal {
-                Some(Refusal { kind }) if kind.ends_with("ThrottlingException") => RegistryError::TooManyRequests {
-                    what: ask.what.clone(),
-                    retry_after: None,
-                    answer: answer(ask, Server::Registry, whole),
-                },
-                Some(_) | None => RegistryError::Product {
-                    what: ask.what.clone(),
-                    why: answer(ask, Server::Registry, whole).to_string(),
-                    hint: "check the access key in `source.registry.api`; it needs the right `ecr:BatchDeleteImage`",
-                },
-            });
+            return Err(refused(ask, whole, Action::BatchDelete));
         }
         let outcome: Outcome = self.client.json(ask, whole)?;
         match outcome.failures.into_iter().next() {
@@ -178,6 +238,7 @@ impl Ecr {
         key: &AwsKey,
         region: &str,
         time: Timestamp,
+        action: Action,
         body: String,
     ) -> Result<Ask, RegistryError> {
         let url = self.client.url(&[]);
@@ -189,7 +250,7 @@ impl Ecr {
         let date = time.strftime("%Y%m%dT%H%M%SZ").to_string();
         let mut headers = vec![("content-type", JSON), ("host", &host), ("x-amz-date", &date)];
         headers.extend(key.session_token.as_ref().map(|token| ("x-amz-security-token", token.open())));
-        headers.push(("x-amz-target", BATCH_DELETE));
+        headers.push(("x-amz-target", action.target()));
         let signed = Signed { method: "POST", path: url.path(), headers: &headers, body: body.as_bytes() };
         let authorization = sign(&signed, &key.id, &key.secret, region, "ecr", &date);
         let odd = || RegistryError::Product {
@@ -198,16 +259,38 @@ impl Ecr {
             hint: "check `source.registry.api.aws_access_key_id`",
         };
         let token = key.session_token.as_ref().map(|token| sensitive(token.open()).ok_or_else(odd)).transpose()?;
-        let mut ask = Ask::new(what, Method::POST, url, Access::Delete)
+        let mut ask = Ask::new(what, Method::POST, url, action.access())
             .with_header(AUTHORIZATION, sensitive(&authorization).ok_or_else(odd)?)
             .with_header(CONTENT_TYPE, HeaderValue::from_static(JSON))
-            .with_header(TARGET, HeaderValue::from_static(BATCH_DELETE))
+            .with_header(TARGET, HeaderValue::from_static(action.target()))
             .with_header(AMZ_DATE, HeaderValue::from_str(&date).map_err(|_| odd())?)
             .with_body(body.into());
         if let Some(token) = token {
             ask = ask.with_header(SESSION_TOKEN, token);
         }
         Ok(ask)
+    }
+}
+
+/// An answer that is no success. It says 400 where others say 429.
+fn refused(ask: &Ask, whole: &Whole, action: Action) -> RegistryError {
+    #[derive(Deserialize)]
+    struct Refusal {
+        #[serde(rename = "__type")]
+        kind: String,
+    }
+    let refusal: Option<Refusal> = serde_json::from_slice(&whole.bytes).ok();
+    match refusal {
+        Some(Refusal { kind }) if kind.ends_with("ThrottlingException") => RegistryError::TooManyRequests {
+            what: ask.what.clone(),
+            retry_after: None,
+            answer: answer(ask, Server::Registry, whole),
+        },
+        Some(_) | None => RegistryError::Product {
+            what: ask.what.clone(),
+            why: answer(ask, Server::Registry, whole).to_string(),
+            hint: action.hint(),
+        },
     }
 }
 

@@ -5,12 +5,17 @@
 //! it wants an OAuth access token, and answers an empty object. Whoever asks the registry with a key (`_json_key`) has no
 //! such token; OCI's DELETE by tag does the same there.
 
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
 use reqwest::Method;
 use reqwest::header::AUTHORIZATION;
+use serde::Deserialize;
 use url::Url;
 
-use super::{Client, Row, Way, with_hint};
+use super::{Client, Pushed, Row, Way, with_hint};
 use crate::clients::registry::auth::sensitive;
+use crate::clients::registry::http::{Access, Ask};
 use crate::clients::registry::{Deleted, RegistryError};
 use crate::names::{Secret, Tag};
 use crate::request::{ApiSource, Product};
@@ -44,6 +49,32 @@ pub(in crate::clients::registry) struct Gar {
 impl Gar {
     pub(super) fn new(client: Client, told: &ApiSource) -> Self {
         Self { client, token: told.token.clone() }
+    }
+
+    /// When each image was uploaded: the registry's own list of tags says it, and needs no other token.
+    ///
+    /// Fact: go-containerregistry, pkg/v1/google/list.go, `ManifestInfo`: `timeUploadedMs` is a text, in milliseconds of
+    /// Unix.
+    pub(super) async fn pushed(&self) -> Result<Pushed, RegistryError> {
+        #[derive(Deserialize)]
+        struct List {
+            #[serde(default)]
+            manifest: BTreeMap<String, Uploaded>,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Uploaded {
+            time_uploaded_ms: String,
+        }
+        let what = format!("list the manifests of {}", self.client.repository);
+        let ask = Ask::new(what, Method::GET, self.client.http.url(&["tags", "list"]), Access::Read);
+        let (list, _): (List, _) = self.client.read(&ask).await?;
+        let time = |uploaded: &Uploaded| Timestamp::from_millisecond(uploaded.time_uploaded_ms.parse().ok()?).ok();
+        Ok(list
+            .manifest
+            .iter()
+            .filter_map(|(digest, uploaded)| Some((digest.parse().ok()?, time(uploaded)?)))
+            .collect())
     }
 
     pub(super) async fn untag(&self, tag: &Tag) -> Result<Deleted, RegistryError> {

@@ -213,7 +213,17 @@ impl State {
         match (method, rest.split_once('/').unwrap_or((rest, ""))) {
             ("GET", ("tags", "list")) => {
                 let tags: Vec<&String> = self.tags.keys().collect();
-                reply(200, &[], &json!({"name": NAME, "tags": tags}).to_string())
+                let mut list = json!({"name": NAME, "tags": tags});
+                if self.product == Product::Gar {
+                    let uploaded = |(digest, day): (&String, u32)| {
+                        let time: jiff::Timestamp = pushed(day).parse().expect("it is a time");
+                        (digest.clone(), json!({"mediaType": "", "timeUploadedMs": time.as_millisecond().to_string()}))
+                    };
+                    let manifest: serde_json::Map<String, Value> =
+                        self.manifests.keys().zip(10..).map(uploaded).collect();
+                    list["manifest"] = manifest.into();
+                }
+                reply(200, &[], &list.to_string())
             }
             ("GET" | "HEAD", ("manifests", at)) => {
                 let digest = self.tags.get(at).map_or(at, String::as_str).to_owned();
@@ -494,6 +504,18 @@ impl State {
         assert!(request.header("x-amz-date").is_some_and(|date| date.starts_with("20261121T1000")));
         let asked: Value = serde_json::from_str(&request.body).expect("it is JSON");
         assert_eq!(asked["repositoryName"], NAME);
+        if request.header("x-amz-target").is_some_and(|target| target.ends_with(".DescribeImages")) {
+            let shown = self.manifests.keys().zip(10..).map(|(digest, day)| {
+                let time: jiff::Timestamp = pushed(day).parse().expect("it is a time");
+                #[expect(clippy::cast_precision_loss, reason = "it is a number of this century")]
+                let seconds = time.as_second() as f64 + 0.5;
+                json!({"imageDigest": digest, "imagePushedAt": seconds})
+            });
+            // Two to a page.
+            let (skip, next) = if asked["nextToken"] == "rest" { (2, None) } else { (0, Some("rest")) };
+            let page: Vec<Value> = shown.skip(skip).take(if next.is_some() { 2 } else { usize::MAX }).collect();
+            return reply(200, &[], &json!({"imageDetails": page, "nextToken": next}).to_string());
+        }
         let id = &asked["imageIds"][0];
         let tag = id["imageTag"].as_str().expect("there is a tag");
         let code = match self.tags.get(tag) {
@@ -518,6 +540,17 @@ impl State {
                 r#"Bearer realm="http://{host}/oauth2/token",service="{host}",scope="repository:{NAME}:delete""#
             );
             return reply(401, &[&format!("www-authenticate: {challenge}")], "");
+        }
+        if let Some(query) = target.strip_prefix("/acr/v1/acme/app/ci/_manifests?n=100") {
+            let last = query.strip_prefix("&last=").map(|digest| digest.replace("%3A", ":"));
+            let left =
+                self.manifests.keys().zip(10..).filter(|(digest, _)| last.as_ref().is_none_or(|last| last < *digest));
+            let time = |day| pushed(day).replace(".000Z", ".1234567Z");
+            // Two to a page.
+            let page: Vec<Value> =
+                left.take(2).map(|(digest, day)| json!({"digest": digest, "createdTime": time(day)})).collect();
+            let page = if page.is_empty() { Value::Null } else { page.into() };
+            return reply(200, &[], &json!({"registry": self.host, "imageName": NAME, "manifests": page}).to_string());
         }
         assert_eq!(method, "DELETE");
         let tag = target.strip_prefix("/acr/v1/acme/app/ci/_tags/").expect("it is a tag's address");

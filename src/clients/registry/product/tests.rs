@@ -520,8 +520,14 @@ async fn when_images_were_pushed_is_read_from_all_pages_of_those_that_tell_it() 
         let told: Vec<Option<String>> =
             images.iter().map(|image| told.get(image).map(|time| time.strftime("%-d").to_string())).collect();
         let expected = match product {
-            Product::Harbor | Product::Nexus | Product::DockerHub | Product::GitHub => ["10", "11", "12"].map(Some),
-            Product::GitLab | Product::Ecr | Product::Acr | Product::Gar => [None; 3],
+            Product::Harbor
+            | Product::Nexus
+            | Product::DockerHub
+            | Product::GitHub
+            | Product::Ecr
+            | Product::Acr
+            | Product::Gar => ["10", "11", "12"].map(Some),
+            Product::GitLab => [None; 3],
         };
         assert_eq!(told, expected.map(|day| day.map(str::to_owned)), "{product:?}");
     }

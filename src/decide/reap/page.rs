@@ -43,7 +43,7 @@ impl Plan {
         )?;
         writeln!(
             html,
-            "<p class=\"quiet\">What <code>git-image reap</code> would do at {}, by the branches of <code>{}</code>.</p>",
+            "<p class=\"quiet\">What <code>git-image reap</code> would do at {:.0}, by the branches of <code>{}</code>.</p>",
             self.now,
             Escaped(self.repository.as_str())
         )?;
@@ -86,7 +86,12 @@ impl Plan {
         html.push_str("<p class=\"answer\">");
         match (goes, later) {
             (0, 0) => write!(html, "<strong>Nothing goes.</strong>")?,
-            (0, _) => write!(html, "<strong>Nothing goes yet</strong>, {later} of {all} tags later.")?,
+            (0, _) => write!(
+                html,
+                "<strong>Nothing goes yet</strong>, {later} of {all} tags later, up to {} of {}.",
+                size(parts.all.later),
+                size(parts.all.total())
+            )?,
             _ => write!(
                 html,
                 "<strong>{goes} of {all} tags {}</strong>, up to {} of {}.",
@@ -243,10 +248,15 @@ fn parts_of(space: Space) -> [(&'static str, u64, &'static str); 4] {
     ]
 }
 
-/// As long as the largest branch: beside all older images together, the bars of branches would be lines.
+/// The bytes of the longest bar: those of the largest branch where all older images together are many times as large, or
+/// the bars of branches would be lines.
 fn longest_bar(parts: &Parts<'_>) -> u64 {
-    let branches = parts.of.iter().filter(|(owner, _)| matches!(owner, Owner::Branch(_) | Owner::Gone(_)));
-    branches.map(|(_, part)| part.space.total()).max().unwrap_or_default()
+    let totals = |is_shown: fn(&Owner) -> bool| {
+        let parts = parts.of.iter().filter(move |(owner, _)| is_shown(owner));
+        parts.map(|(_, part)| part.space.total()).max().unwrap_or_default()
+    };
+    let (all, branch) = (totals(|_| true), totals(|owner| matches!(owner, Owner::Branch(_) | Owner::Gone(_))));
+    if 0 < branch && 3 * branch < all { branch } else { all }
 }
 
 /// A space as a bar; one that is longer than the longest has a gap. Its numbers stand beside it, so that nobody needs to

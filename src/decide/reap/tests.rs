@@ -541,7 +541,10 @@ fn a_page_says_first_what_goes_and_how_much_space_that_brings() {
     );
     let later = Rules { grace: grace("24h"), ..rules() };
     let plan = reap(&story(), &later, now()).expect("no refusal");
-    assert_eq!(texts(&plan.page(&weighed()))[6..8], ["Nothing goes yet", ", 5 of 16 tags later."]);
+    assert_eq!(
+        texts(&plan.page(&weighed()))[6..8],
+        ["Nothing goes yet", ", 5 of 16 tags later, up to 8.0 MB of 8.0 MB."]
+    );
     let alive = found([("master-latest".to_owned(), image(1))], git(&[("master", 1)], &[1]));
     let plan = reap(&alive, &rules(), now()).expect("no refusal");
     assert_eq!(texts(&plan.page(&weighed()))[6], "Nothing goes.");
@@ -569,10 +572,10 @@ fn a_page_has_a_row_for_each_branch_with_its_space_and_what_goes_of_it() {
     let mut blobs = weighed();
     blobs.insert(digest(9), vec![(digest(53), 8_000_000)]);
     assert!(plan.page(&blobs).contains(", up to 8.0 MB of 8.0 MB."));
-    // The older images are drawn no longer than the largest branch, or its bar would be a line.
+    // Where the older images are many times as large as a branch, they are drawn no longer than the largest one.
     let gap = "A bar with a gap is longer than it is drawn.";
     assert!(!texts(&plan.page(&blobs)).contains(&gap));
-    blobs.insert(digest(4), vec![(digest(54), 9_000_000)]);
+    blobs.insert(digest(4), vec![(digest(54), 30_000_000)]);
     assert!(texts(&plan.page(&blobs)).contains(&gap));
 }
 

@@ -317,7 +317,6 @@ async fn plan_and_apply<O: Outside>(
             Ok(())
         }
         Mode::Apply => {
-            plan.within_limits().map_err(|refusal| refused(repository, refusal))?;
             let id = random_run_id()?;
             let run = Run {
                 registry: outside.registry(),

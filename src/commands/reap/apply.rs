@@ -9,7 +9,7 @@ use super::outside::{Outside, RegistrySide as _};
 use super::read::{self, Images};
 use super::record::Record;
 use super::remove::{CHUNK, Removal, Run, Target};
-use super::{ReapError, decide_by_labels, untagged};
+use super::{ReapError, decide_by_labels, refused, untagged};
 use crate::decide::reap::{self as decide, Done, Found, Judgement, Order, Plan, Reason, Rules, TagState, Verdict};
 use crate::decide::tags::OurTag;
 use crate::names::{Digest, Tag};
@@ -30,7 +30,7 @@ pub struct Reaping<'a, O: Outside> {
 ///
 /// # Errors
 ///
-/// Nothing was removed: deletes are disabled, or no method was proven. Or the run stopped half way, which leaves every
+/// Nothing was removed: the plan goes too far, deletes are disabled, or no method was proven. Or the run stopped half way, which leaves every
 /// kept tag as it was. Or a kept tag was lost to somebody else's request at the same time: it is put back, and
 /// [`ReapError::Repaired`] names it.
 pub async fn apply<O: Outside>(
@@ -53,6 +53,8 @@ pub async fn apply<O: Outside>(
     state.note_what_is_done().await?;
     let mut record = Record::begin(reaping, &state.plan, &state.done).await?;
     state.restore_what_tombstones_hide().await?;
+    // After these two: the limit protects tags, and what was seen alive or dead was seen all the same.
+    state.plan.within_limits().map_err(|refusal| refused(run.repository, refusal))?;
     if state.planned.is_empty() && due.is_empty() {
         run.say.line("nothing to remove");
     }

@@ -436,7 +436,7 @@ fn many_tags_go_in_chunks_and_git_is_looked_at_before_each() {
 }
 
 #[test]
-fn a_plan_that_goes_too_far_is_shown_and_refused_before_anything_is_written() {
+fn a_plan_that_goes_too_far_is_shown_and_refused_before_a_tag_is_touched() {
     let model = Model::new(story(), Deletes::ByDigest, Trouble::None);
     let (repository, say) = (repository(), Say::new(std::io::sink()));
     let rules = Rules { max_delete: MaxDelete::Count(5), ..rules() };
@@ -463,4 +463,28 @@ fn a_plan_that_goes_too_far_is_shown_and_refused_before_anything_is_written() {
     );
     assert!(String::from_utf8_lossy(&output).contains("limits   exceeded"));
     assert_eq!(model.world.borrow().writes, 0);
+}
+
+#[test]
+fn what_a_run_sees_dead_is_noted_also_when_its_plan_goes_too_far() {
+    let rules = |limit| Rules {
+        grace: "24h".parse().expect("a good duration"),
+        max_delete: MaxDelete::Count(limit),
+        ..rules()
+    };
+    let model = Model::new(story(), Deletes::ByDigest, Trouble::None);
+    run_by(&model, Mode::Apply, &rules(5), after_hours(0)).expect("nobody killed it").expect("no error");
+    // Meanwhile another branch goes.
+    model.world.borrow_mut().branches.remove(&branch("feature"));
+    model.world.borrow_mut().protected.clear();
+    let before = model.world.borrow().tags();
+    let refused = run_by(&model, Mode::Apply, &rules(5), after_hours(25)).expect("nobody killed it");
+    assert!(refused.expect_err("a refusal").starts_with("error: refused to reap "));
+    assert_eq!(model.world.borrow().tags(), before);
+    let noted = model.world.borrow().journal().expect("there is one").journal.dead;
+    assert_eq!(noted[&latest("feature")].since, after_hours(25));
+    // So its day has begun.
+    let plan = run_by(&model, Mode::Apply, &rules(100), after_hours(50)).expect("nobody killed it").expect("no error");
+    assert!(plan.contains(&format!("REMOVE   {} ", latest("feature"))), "{plan}");
+    assert_eq!(model.world.borrow().resolve(&latest("feature")), None);
 }

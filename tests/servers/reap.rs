@@ -4,6 +4,7 @@
 
 mod access;
 mod attached;
+mod broken_git;
 mod grace;
 mod meets;
 mod refusals;

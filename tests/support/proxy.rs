@@ -23,6 +23,8 @@ pub enum Then {
     Hold,
     /// The server gets it, and its answer is lost.
     LoseAnswer,
+    /// The server gets it, and this many bytes of the body of its answer go back.
+    Cut(usize),
     /// The server does not get it; the client is told that it may not do this, as registries tell it.
     Refuse,
     /// The server does not get it; this is answered.
@@ -130,8 +132,13 @@ fn serve(mut client: TcpStream, server: &str, look: &Mutex<Box<Look>>, tell: &Se
     upstream.write_all(&body).ok()?;
     let mut answer = Vec::new();
     upstream.read_to_end(&mut answer).ok()?;
-    if then == Then::Pass {
-        client.write_all(&answer).ok()?;
+    match then {
+        Then::Pass => client.write_all(&answer).ok()?,
+        Then::Cut(length) => {
+            let body = answer.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
+            client.write_all(answer.get(..body + length).unwrap_or(&answer)).ok()?;
+        }
+        Then::Hold | Then::LoseAnswer | Then::Refuse | Then::Answer(_) => {}
     }
     Some(())
 }

@@ -9,7 +9,7 @@ use super::cli::source::SourceArgs;
 use super::cli::{CliError, output};
 use super::{details, image};
 use crate::clients::engine::embedded::SCRATCH;
-use crate::clients::engine::{EmbeddedSettings, Engine};
+use crate::clients::engine::{EmbeddedSettings, Engine, EngineError};
 use crate::clients::git::Git;
 use crate::clients::registry::{Registry, RegistryError, Row};
 use crate::concourse::Edge;
@@ -23,7 +23,7 @@ use crate::say::Say;
 /// Looks whether git, registry and engine can be reached, and what the registry allows.
 ///
 /// Nothing is changed anywhere: what is deleted to see whether it may be is the digest that no content has, and a tag that
-/// nobody has. An engine that the source does not name is looked for on this machine; workers may have another one.
+/// nobody has. An engine that the source does not name is looked for on this machine; where there is none, it is left to the workers.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct DoctorArgs {
@@ -220,6 +220,13 @@ async fn look_at_engine(source: &Source, repository: &Repository, edge: &Edge, s
             engine.close();
             finding
         }
+        // The source leaves it to the workers, and this may be none.
+        Err(EngineError::NoEngine { .. }) => Finding::new(
+            Verdict::No,
+            "engine",
+            "none on this machine, and the source names none: put then uses a socket of its worker, or the engine inside, \
+             which needs `privileged: true` on the resource type",
+        ),
         Err(error) => Finding::failed("engine", &error.into()),
     }
 }

@@ -65,6 +65,13 @@ fn what_a_registry_does_not_allow_is_no_failure_and_what_cannot_be_reached_is() 
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""));
     assert_eq!(verdicts(&ran), [known.as_slice(), &odd].concat());
 
+    // Who names no engine leaves it to the workers, of which this machine is none.
+    let ran = doctor(&project.source, &[]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stdout);
+    let said = "no    engine                   none on this machine, and the source names none: put then uses a socket of its \
+                worker, or the engine inside, which needs `privileged: true` on the resource type\n";
+    assert!(ran.stdout.ends_with(said), "{}", ran.stdout);
+
     let unreachable =
         project.source_with(&[("/git/branch", json!("none")), ("/registry/repository", json!("127.0.0.1:9/app"))]);
     let ran = doctor(&unreachable, &["--without-engine"]);

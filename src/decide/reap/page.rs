@@ -75,6 +75,7 @@ impl Plan {
             }
             html.push_str("</section>\n");
         }
+        self.write_untagged(html)?;
         self.write_verdicts(html)?;
         html.push_str("</body>\n</html>\n");
         Ok(())
@@ -85,7 +86,8 @@ impl Plan {
         let (all, goes, later) = (self.judgements.len(), self.count(Verdict::Remove), self.count(Verdict::Grace));
         html.push_str("<p class=\"answer\">");
         match (goes, later) {
-            (0, 0) => write!(html, "<strong>Nothing goes.</strong>")?,
+            (0, 0) if self.deletions.is_empty() => write!(html, "<strong>Nothing goes.</strong>")?,
+            (0, 0) => write!(html, "<strong>No tag goes.</strong>")?,
             (0, _) => write!(
                 html,
                 "<strong>Nothing goes yet</strong>, {later} of {all} tags later, up to {} of {}.",
@@ -99,6 +101,10 @@ impl Plan {
                 size(parts.all.goes),
                 size(parts.all.total())
             )?,
+        }
+        match self.deletions.len() {
+            0 => {}
+            images => write!(html, " Without a tag: {} to be deleted.", count(images, "image", "images"))?,
         }
         html.push_str("</p>\n");
         Ok(())
@@ -134,6 +140,30 @@ impl Plan {
             )?;
         }
         html.push_str("</table>\n");
+        Ok(())
+    }
+
+    /// The images without a tag. They belong to no branch any more, and are not weighed.
+    fn write_untagged(&self, html: &mut String) -> fmt::Result {
+        if self.untagged.is_empty() {
+            return Ok(());
+        }
+        writeln!(
+            html,
+            "<section>\n<h2>Images without a tag</h2>\n<p class=\"quiet\">{}; not weighed.</p>\n<table>",
+            self.untagged_counts()
+        )?;
+        for leftover in &self.untagged {
+            let (word, mut why) = (leftover.fate.word(), String::new());
+            self.untagged_reason(leftover, &mut why)?;
+            writeln!(
+                html,
+                "<tr><th scope=\"row\" class=\"{word}\">{word}</th><td class=\"digest\"><code>{}</code></td><td>{}</td></tr>",
+                short(&leftover.digest),
+                Escaped(&why)
+            )?;
+        }
+        html.push_str("</table>\n</section>\n");
         Ok(())
     }
 

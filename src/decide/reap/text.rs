@@ -23,16 +23,14 @@ impl fmt::Display for Plan {
             writeln!(f)?;
         }
         for leftover in &self.untagged {
-            self.untagged_line(leftover, f)?;
+            write!(f, "{:<8} - {} ", leftover.fate.word().to_uppercase(), short(&leftover.digest))?;
+            self.untagged_reason(leftover, f)?;
+            writeln!(f)?;
         }
         let counts = Verdict::ALL.map(|verdict| format!("{} {}", verdict.word(), self.count(verdict)));
         writeln!(f, "summary  {}", counts.join(", "))?;
         if self.delete_untagged {
-            let counts = Fate::WORDS.map(|word| {
-                let count = self.untagged.iter().filter(|leftover| leftover.fate.word() == word).count();
-                format!("{word} {count}")
-            });
-            writeln!(f, "untagged {}", counts.join(", "))?;
+            writeln!(f, "untagged {}", self.untagged_counts())?;
         }
         if !grace.is_none() {
             write!(f, "grace    {grace}: ")?;
@@ -72,19 +70,29 @@ impl Plan {
         }
     }
 
-    fn untagged_line(&self, leftover: &Leftover, f: &mut impl fmt::Write) -> fmt::Result {
-        let Leftover { digest, noted, fate } = leftover;
+    /// Why an image without a tag goes or stays, since when it has none, and what goes with it.
+    pub(super) fn untagged_reason(&self, leftover: &Leftover, f: &mut impl fmt::Write) -> fmt::Result {
+        let Leftover { digest: _, noted, fate } = leftover;
         let since = noted.since;
-        write!(f, "{:<8} - {} {fate}", fate.word().to_uppercase(), short(digest))?;
+        write!(f, "{fate}")?;
         match (fate, self.grace.end(since)) {
             (Fate::Grace, Some(end)) => write!(f, " since {since}, goes after {end}")?,
             (Fate::Grace | Fate::Delete | Fate::NextRun, _) => write!(f, " since {since}")?,
             (Fate::CommitLives(_) | Fate::HasAttached(_) | Fate::Tagged(_) | Fate::PartOf(_), _) => {}
         }
         match noted.parts.len() {
-            0 => writeln!(f),
-            parts => writeln!(f, "; with {}", count(parts, "manifest more", "manifests more")),
+            0 => Ok(()),
+            parts => write!(f, "; with {}", count(parts, "manifest more", "manifests more")),
         }
+    }
+
+    /// How many images without a tag have which fate.
+    pub(super) fn untagged_counts(&self) -> String {
+        let counts = Fate::WORDS.map(|word| {
+            let count = self.untagged.iter().filter(|leftover| leftover.fate.word() == word).count();
+            format!("{word} {count}")
+        });
+        counts.join(", ")
     }
 }
 

@@ -126,6 +126,10 @@ fn a_plan_says_what_happens_to_images_without_a_tag() {
         ],
         "{text}"
     );
+    let page = plan.page(&Blobs::new());
+    assert!(page.contains("<p class=\"quiet\">keep 1, grace 1, delete 1; not weighed.</p>"), "{page}");
+    let row = "class=\"delete\">delete</th><td class=\"digest\"><code>sha256:020202020202</code></td><td>no tag is left since ";
+    assert!(page.contains(row), "{page}");
     let json: serde_json::Value = serde_json::from_str(&plan.json()).expect("it is JSON");
     assert_eq!(
         json["untagged"][2],

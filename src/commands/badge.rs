@@ -15,7 +15,7 @@ use crate::concourse::Edge;
 use crate::decide::tags::latest_tag;
 use crate::details::Details;
 use crate::error::{Error, Report};
-use crate::names::{Branch, Tag};
+use crate::names::Branch;
 use crate::request::{RepositorySetting, Source};
 use crate::say::Say;
 
@@ -103,7 +103,6 @@ async fn newest(source: &Source, branch: Option<&Branch>, edge: &Edge, say: &Say
     Ok(image.and_then(|image| {
         image.label(labels::REPOSITORY).filter(|name| *name == source.git.uri.repository().as_str())?;
         let commit = || image.label(labels::COMMIT).and_then(|commit| commit.get(..7));
-        let version = image.label(labels::VERSION).filter(|version| version.parse::<Tag>().is_ok());
-        version.or_else(commit).map(str::to_owned)
+        image.label(labels::OUR_VERSION).or_else(commit).map(str::to_owned)
     }))
 }

@@ -135,7 +135,7 @@ impl Place<'_> {
             tag: tag.to_owned(),
             state,
             digest: image.map(|image| image.manifest.digest.to_string()),
-            version: image.and_then(|image| image.label(labels::VERSION)).map(str::to_owned),
+            version: image.and_then(|image| image.label(labels::OUR_VERSION)).map(str::to_owned),
             size_bytes: image.map(Image::size),
             created: image.and_then(|image| image.config.created.as_deref()?.parse().ok()),
             verdict: judgement.map(|judgement| judgement.verdict.word().to_owned()),

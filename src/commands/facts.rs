@@ -77,8 +77,10 @@ pub mod labels {
     pub const SOURCE: &str = "org.opencontainers.image.source";
     /// Where to read about the image.
     pub const URL: &str = "org.opencontainers.image.url";
-    /// VERSION.
+    /// VERSION, for everybody. A Dockerfile may set another one, and an image without VERSION has that of its base.
     pub const VERSION: &str = "org.opencontainers.image.version";
+    /// VERSION, for us.
+    pub const OUR_VERSION: &str = "git-image.version";
     /// NAME, or the last part of the repository.
     pub const TITLE: &str = "org.opencontainers.image.title";
     /// The branch that it was first built for.

@@ -7,6 +7,7 @@ use crate::project::Project;
 use crate::put::{base, relay};
 use crate::support::engine::EngineKind;
 use crate::support::git::file;
+use crate::support::program::Program;
 use crate::support::registry::{self, Access, Account, Registry};
 use crate::support::{image, servers};
 
@@ -139,4 +140,39 @@ fn a_named_context_in_the_place_of_a_base_has_no_digest() {
     ran.succeeds();
     assert_eq!(labels(&project), (json!("other"), Value::Null));
     assert!(!ran.stderr.contains("\nbase: "), "{}", ran.stderr);
+}
+
+#[test]
+fn what_a_base_of_ours_says_of_itself_is_not_said_of_the_image() {
+    let below = Project::new("bases-ours-below");
+    let source = below.source_with(&[
+        ("/build/follow_bases", json!(true)),
+        ("/build/epoch", json!("2026-47")),
+        ("/build/details", json!("ci/image/image.details")),
+    ]);
+    below.git.commit("master", &[file("ci/image/image.details", "VERSION=24.04\n")]);
+    put_on(EngineKind::BuildKit, &below, &source, json!({})).succeeds();
+    let labels = |project: &Project| {
+        let config = servers().registry().image_config(project.name, "master-latest");
+        config["config"]["Labels"].clone()
+    };
+    for name in ["version", "bases", "base-images", "inputs-but-epoch"] {
+        let label = labels(&below)[format!("git-image.{name}")].clone();
+        assert!(label.as_str().is_some_and(|label| !label.is_empty()), "{name}: {label}");
+    }
+
+    let project = Project::empty("bases-ours");
+    let base = format!("{}:master-latest", servers().registry().repository(below.name));
+    commit(&project, &format!("FROM {base}\nCOPY word /\n"));
+    let source = project.source_with(&[("/only_built", json!(true))]);
+    let version = project.put(&source, "master").succeeds()["version"].clone();
+    for name in ["version", "bases", "base-images", "inputs-but-epoch"] {
+        assert_eq!(labels(&project)[format!("git-image.{name}")], "", "{name}");
+    }
+    // The version that check announces has no bases, and the badge has no version.
+    let checked = Program::check().run(&json!({"source": source})).succeeds();
+    assert_eq!(checked, json!([version]));
+    let commit = project.git.id("master");
+    let badge = Program::git_image(["badge", "--source", "-", "--state", "passing"]).run(&source);
+    assert!(badge.stdout.contains(&format!("build: passing {}", &commit[..7])), "{}{}", badge.stdout, badge.stderr);
 }

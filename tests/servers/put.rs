@@ -91,6 +91,8 @@ fn the_image_is_labelled_with_where_it_comes_from() {
             "git-image.inputs": version["inputs"],
             "git-image.commit": commit,
             "git-image.repository": "127.0.0.1/put-labels",
+            // The base image's, if it has any.
+            "git-image.inputs-but-epoch": "", "git-image.bases": "", "git-image.base-images": "", "git-image.version": "",
             "org.opencontainers.image.base.name": servers().base_image(),
             "org.opencontainers.image.created": "2026-01-01T00:00:00Z",
             "org.opencontainers.image.revision": commit,

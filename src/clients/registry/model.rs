@@ -196,9 +196,10 @@ pub struct Image {
 }
 
 impl Image {
-    /// A label of the image.
+    /// A label of the image. An empty one is none: so one is hidden that the base image has.
     pub fn label(&self, name: &str) -> Option<&str> {
-        self.config.config.as_ref()?.labels.as_ref()?.get(name).map(String::as_str)
+        let label = self.config.config.as_ref()?.labels.as_ref()?.get(name)?;
+        Some(label.as_str()).filter(|label| !label.is_empty())
     }
 
     /// What it runs on.

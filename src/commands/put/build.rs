@@ -78,7 +78,8 @@ async fn build_with(
     let pinned = base.as_ref().and_then(|base| base.pinned(digest?));
     given.contexts.extend(pinned.map(|(name, address)| (name, NamedContext::Fetched(address))));
     given.contexts.extend(followed::contexts(put, builders)?);
-    let labels = labels(put, params, &edge.build, commit, base.as_ref().map(|base| (base, digest)));
+    let inherits = if base.is_some() { Inherits::Labels } else { Inherits::Nothing };
+    let labels = labels(put, params, &edge.build, commit, base.as_ref().map(|base| (base, digest)), inherits);
     let cache = cache(put, builders).await?;
     let registry = put.registry.repository();
     let credentials = put.source.logins();
@@ -329,6 +330,7 @@ pub(super) fn labels(
     variables: &BTreeMap<String, String>,
     commit: &CommitFacts,
     base: Option<(&Base, Option<Digest>)>,
+    inherits: Inherits,
 ) -> BTreeMap<String, String> {
     let details = put.subject.details();
     let mut all = put.subject.made_of.selection.labels.clone();
@@ -358,12 +360,28 @@ pub(super) fn labels(
         (labels::REVISION, Some(described)),
         (labels::SOURCE, Some(address.clone())),
         (labels::URL, Some(address)),
-        (labels::VERSION, version),
+        (labels::VERSION, version.clone()),
+        (labels::OUR_VERSION, version),
         (labels::TITLE, Some(title)),
         (labels::BASE_NAME, base.map(|(base, _)| base.name().to_owned())),
         (labels::BASE_DIGEST, base.and_then(|(_, digest)| Some(digest?.to_string()))),
         (labels::REF_NAME, Some(put.subject.branch.to_string())),
     ];
     all.extend(ours.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+    if inherits == Inherits::Labels {
+        // The base image may be one of ours too, and what it says of itself is not true of this one.
+        for name in [labels::INPUTS_BUT_EPOCH, labels::BASES, labels::BASE_IMAGES, labels::OUR_VERSION] {
+            all.entry(name.to_owned()).or_default();
+        }
+    }
     all
+}
+
+/// Whether an image has labels before ours are added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Inherits {
+    /// It has those of another image.
+    Labels,
+    /// It begins with none.
+    Nothing,
 }

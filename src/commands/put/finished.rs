@@ -9,7 +9,7 @@ use crate::clients::finished::{Document, Finished, FinishedImage};
 use crate::clients::git::CommitFacts;
 use crate::clients::registry::{At, Descriptor, Image, Manifest, Sent};
 use crate::commands::put::Put;
-use crate::commands::put::build::labels;
+use crate::commands::put::build::{Inherits, labels};
 use crate::commands::{StepError, image};
 use crate::error::Error;
 use crate::names::Digest;
@@ -28,7 +28,7 @@ pub async fn push(
     finished: &Finished,
 ) -> Result<Image, Error> {
     let repository = put.registry.repository();
-    let labels = labels(put, params, variables, commit, None);
+    let labels = labels(put, params, variables, commit, None, Inherits::Labels);
     let mut manifests = Vec::new();
     for one in &finished.images {
         manifests.push(push_image(put, one, &labels).await?);

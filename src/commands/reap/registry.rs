@@ -34,11 +34,13 @@ impl RegistrySide for Registry {
             result => result.map_err(|error| error.to_string())?,
         };
         let mut labels = config.config.and_then(|config| config.labels).unwrap_or_default();
+        // An empty one hides that of the base image.
+        let mut label = |name| labels.remove(name).filter(|label| !label.is_empty());
         Ok(Labels {
-            repository: labels.remove("git-image.repository"),
-            commit: labels.remove("git-image.commit"),
-            inputs: labels.remove("git-image.inputs"),
-            bases: labels.remove("git-image.bases"),
+            repository: label("git-image.repository"),
+            commit: label("git-image.commit"),
+            inputs: label("git-image.inputs"),
+            bases: label("git-image.bases"),
         })
     }
 

@@ -238,7 +238,7 @@ impl Project<'_> {
              \n\
              1. Look at the files, and push them to {branch}:\n\
              \n\
-             \x20  git add ci && git commit --message 'ci: build an image for the pipeline' && git push\n\
+             \x20  git add ci && git commit --message 'ci: build an image for the pipeline' && git push --set-upstream origin HEAD\n\
              \n\
              2. Where git or the registry wants a login, write it into {SECRETS}, which git ignores.\n\
              \x20  Or have Concourse's credential manager answer to webhook_token and the names of the logins; then remove {SECRETS},\n\

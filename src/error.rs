@@ -66,6 +66,40 @@ pub enum Error {
     /// The pipeline of a branch was not set or destroyed.
     #[error(transparent)]
     Fly(#[from] crate::commands::fly::FlyError),
+    /// A server did not take the login that the command line found, or wants one.
+    #[error("{error}")]
+    Login {
+        /// The error, which speaks of the keys of a source.
+        #[source]
+        error: Box<Error>,
+        /// Whose login it is.
+        of: LoginOf,
+    },
+}
+
+/// Whose login a server did not take, or wants to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoginOf {
+    /// The git server's.
+    Git,
+    /// The registry's.
+    Registry,
+}
+
+impl LoginOf {
+    /// Where the command line takes it from. README, "`git-image`", has the same order.
+    fn hint(self) -> &'static str {
+        match self {
+            Self::Git => {
+                "on the command line: GIT_IMAGE_GIT_USERNAME and GIT_IMAGE_GIT_PASSWORD, or GIT_IMAGE_GIT_PRIVATE_KEY; \
+                 else the source; else what your git's credential helpers keep, or your ssh keys"
+            }
+            Self::Registry => {
+                "on the command line: --username and --password-stdin; else GIT_IMAGE_REGISTRY_USERNAME and \
+                 GIT_IMAGE_REGISTRY_PASSWORD; else the source; else what `docker login` left"
+            }
+        }
+    }
 }
 
 impl Error {
@@ -74,6 +108,20 @@ impl Error {
         match self {
             Self::Cli(error) if error.is_usage() => ExitCode::from(2),
             _ => ExitCode::FAILURE,
+        }
+    }
+
+    /// The same for who has no pipeline before them: a login may come from elsewhere than the source.
+    pub fn on_the_command_line(self) -> Self {
+        let of = match &self {
+            Self::Git(error) => error.is_of_login().then_some(LoginOf::Git),
+            Self::Registry(error) => error.is_of_login().then_some(LoginOf::Registry),
+            Self::Reap(error) => error.login(),
+            _ => None,
+        };
+        match of {
+            Some(of) => Self::Login { error: Box::new(self), of },
+            None => self,
         }
     }
 
@@ -96,6 +144,10 @@ impl Error {
             Self::Step(error) => error.hint(),
             Self::Cli(error) => error.hint(),
             Self::Fly(error) => error.hint(),
+            Self::Login { error, of } => {
+                let hints = error.hint().into_iter().chain([of.hint().to_owned()]);
+                Some(hints.collect::<Vec<_>>().join("\nhint: "))
+            }
         }
     }
 }

@@ -130,7 +130,7 @@ impl ProgramError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Missing { program, .. } => {
-                Some(format!("the image of this resource type must have `{program}` on its PATH"))
+                Some(format!("`{program}` must be on the PATH; the image of this resource type has it"))
             }
             Self::Io { .. } | Self::Failed { .. } | Self::TooMuch { .. } => None,
         }

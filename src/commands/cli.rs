@@ -85,7 +85,7 @@ pub async fn run(
     edge: &Edge,
     say: &Say,
 ) -> Result<(), Error> {
-    match &cli.command {
+    let ran = match &cli.command {
         Command::Init(args) => init::init(args, output, edge, say).await,
         Command::SetPipeline(args) => set_pipeline::set_pipeline(args, output, edge, say).await,
         Command::DestroyPipeline(args) => destroy_pipeline::destroy_pipeline(args, output, edge, say).await,
@@ -97,7 +97,8 @@ pub async fn run(
         Command::Prune(args) => prune::prune(args, input, output, edge, say).await,
         Command::Completions(args) => completions::completions(args, output),
         Command::Man(args) => man::man(args, output, say),
-    }
+    };
+    ran.map_err(Error::on_the_command_line)
 }
 
 #[cfg(test)]

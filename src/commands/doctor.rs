@@ -23,7 +23,8 @@ use crate::say::Say;
 /// Looks whether git, registry and engine can be reached, and what the registry allows.
 ///
 /// Nothing is changed anywhere: what is deleted to see whether it may be is the digest that no content has, and a tag that
-/// nobody has. An engine that the source does not name is looked for on this machine; where there is none, it is left to the workers.
+/// nobody has. An engine that the source does not name is looked for on this machine; where there is none, it is left to
+/// the workers.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct DoctorArgs {
@@ -77,8 +78,8 @@ impl Finding {
         Self { verdict, what: what.into(), found: found.to_string() }
     }
 
-    fn failed(what: &str, error: &Error) -> Self {
-        Self::new(Verdict::Fail, what, Report(error))
+    fn failed(what: &str, error: impl Into<Error>) -> Self {
+        Self::new(Verdict::Fail, what, Report(&error.into().on_the_command_line()))
     }
 
     fn line(&self) -> String {
@@ -112,7 +113,7 @@ pub async fn doctor(
     let git = Git::open(&source.git, &directory.path().join("git"), &edge.programs, say).await?;
     let branch = look_at_git(&source, &git, &mut findings).await;
     match details::repository_of(&source, &git).await {
-        Err(error) => findings.push(Finding::failed("registry", &error)),
+        Err(error) => findings.push(Finding::failed("registry", error)),
         Ok(repository) => {
             look_at_registry(&source, &repository, branch.as_ref(), &mut findings, say).await?;
             if !args.without_engine {
@@ -143,7 +144,7 @@ async fn look_at_git(source: &Source, git: &Git, findings: &mut Vec<Finding>) ->
             Some(tip.branch)
         }
         Err(error) => {
-            findings.push(Finding::failed("git", &error.into()));
+            findings.push(Finding::failed("git", error));
             None
         }
     }
@@ -160,7 +161,7 @@ async fn look_at_registry(
     match registry.tags().await {
         Ok(tags) => findings.push(Finding::new(Verdict::Ok, "registry", format!("{repository}: {} tags", tags.len()))),
         Err(error) => {
-            findings.push(Finding::failed("registry", &error.into()));
+            findings.push(Finding::failed("registry", error));
             return Ok(());
         }
     }
@@ -227,7 +228,7 @@ async fn look_at_engine(source: &Source, repository: &Repository, edge: &Edge, s
             "none on this machine, and the source names none: put then uses a socket of its worker, or the engine inside, \
              which needs `privileged: true` on the resource type",
         ),
-        Err(error) => Finding::failed("engine", &error.into()),
+        Err(error) => Finding::failed("engine", error),
     }
 }
 

@@ -32,7 +32,7 @@ use crate::concourse::Edge;
 use crate::decide::reap::artifact::RunId;
 use crate::decide::reap::{self as decide, Found, Grace, MaxDelete, Plan, Refusal, Rules};
 use crate::decide::tags;
-use crate::error::Error;
+use crate::error::{Error, LoginOf};
 use crate::names::{BadName, Digest, GitRepository, Repository, Tag};
 use crate::request::Source;
 use crate::say::Say;
@@ -182,6 +182,16 @@ pub enum ReapError {
 }
 
 impl ReapError {
+    /// Whose login is to blame, if one is.
+    pub fn login(&self) -> Option<LoginOf> {
+        match self {
+            Self::Git(error) => error.is_of_login().then_some(LoginOf::Git),
+            Self::Registry(error) => error.is_of_login().then_some(LoginOf::Registry),
+            Self::Stopped { why, .. } => why.login(),
+            _ => None,
+        }
+    }
+
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         match self {

@@ -246,6 +246,11 @@ pub enum Login {
 }
 
 impl GitError {
+    /// Whether a server did not take a login, or hides what it shows to others.
+    pub fn is_of_login(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::NoRepository { .. })
+    }
+
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
@@ -300,8 +305,10 @@ impl GitError {
             Self::Damaged { .. } | Self::Missing { .. } | Self::Forged { .. } => {
                 "run the step again; an artifact that is damaged must be fetched again"
             }
-            Self::DiskFull { .. } => "free space on the worker",
-            Self::Files { source, .. } if source.kind() == io::ErrorKind::StorageFull => "free space on the worker",
+            Self::DiskFull { .. } => "free space on this machine, which in a step is the worker",
+            Self::Files { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                "free space on this machine, which in a step is the worker"
+            }
             Self::BadPath { .. } => "remove that path from the repository",
             Self::TooLarge { .. } => "this file is read whole, so it must be small",
             Self::Shallow { .. } | Self::Files { .. } | Self::Other { .. } => return None,

@@ -348,6 +348,11 @@ pub enum Given {
 }
 
 impl RegistryError {
+    /// Whether the registry did not take a login, or wants one that may do more.
+    pub fn is_of_login(&self) -> bool {
+        matches!(self, Self::Unauthorized { .. } | Self::Denied { .. } | Self::TokenRefused { .. })
+    }
+
     /// What the user can do about it.
     pub fn hint(&self) -> Option<String> {
         let check_credentials = |given: &Given| match given {
@@ -375,7 +380,7 @@ impl RegistryError {
                     .to_owned()
             }
             Self::Unreachable { .. } => {
-                "check the host and port in `source.registry.repository`, and whether the worker needs a proxy to reach it"
+                "check the host and port in `source.registry.repository`, and whether a proxy is needed to reach it from here"
                     .to_owned()
             }
             Self::TlsUntrusted { .. } => {

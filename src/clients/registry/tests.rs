@@ -305,7 +305,7 @@ async fn a_registry_that_nobody_serves_is_tried_four_times_and_the_report_says_w
         "error: cannot read HOST/acme/app:v1\n\
          cause: HEAD http://HOST/v2/acme/app/manifests/v1 failed\n\
          cause: Connection refused (os error 111)\n\
-         hint: check the host and port in `source.registry.repository`, and whether the worker needs a proxy to reach it"
+         hint: check the host and port in `source.registry.repository`, and whether a proxy is needed to reach it from here"
     );
     let said = page.text().replace(&liar.host, "HOST");
     assert_eq!(

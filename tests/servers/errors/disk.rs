@@ -61,7 +61,7 @@ fn a_full_tmp_is_said_by_check() {
         format!(
             "error: cannot write TMP/git-image-check-{}/repository/config.new\n\
              cause: No space left on device (os error 28)\n\
-             hint: free space on the worker\n",
+             hint: free space on this machine, which in a step is the worker\n",
             cache(&stderr)
         )
     );
@@ -70,7 +70,7 @@ fn a_full_tmp_is_said_by_check() {
         "error: no space left for the files of 127.0.0.1/errors-full-check\n\
          cause: fatal: write error: No space left on device\n\
          fatal: index-pack failed\n\
-         hint: free space on the worker\n"
+         hint: free space on this machine, which in a step is the worker\n"
     );
     check(&project.source, None).succeeds();
 }

@@ -28,7 +28,7 @@ fn a_registry_that_cannot_be_reached_is_named_with_the_request() {
         "error: cannot read REFERENCE\n\
          cause: GET http://ADDRESS failed\n\
          cause: Connection refused (os error 111)\n\
-         hint: check the host and port in `source.registry.repository`, and whether the worker needs a proxy to reach it\n",
+         hint: check the host and port in `source.registry.repository`, and whether a proxy is needed to reach it from here\n",
     );
     put_fails(
         "errors-registry-unknown",
@@ -36,7 +36,7 @@ fn a_registry_that_cannot_be_reached_is_named_with_the_request() {
         "error: cannot read REFERENCE\n\
          cause: GET https://ADDRESS failed\n\
          cause: failed to lookup address information: Temporary failure in name resolution\n\
-         hint: check the host and port in `source.registry.repository`, and whether the worker needs a proxy to reach it\n",
+         hint: check the host and port in `source.registry.repository`, and whether a proxy is needed to reach it from here\n",
     );
 }
 

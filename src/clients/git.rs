@@ -25,6 +25,7 @@ mod remote;
 mod smart_http;
 mod submodules;
 mod tunnel;
+pub mod user_login;
 mod words;
 mod working_tree;
 

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::variables::VariableArgs;
 use super::{CliError, login};
-use crate::clients::git::WorkingTree;
+use crate::clients::git::{WorkingTree, user_login};
 use crate::concourse::Edge;
 use crate::decide::pipelines::Template;
 use crate::error::Error;
@@ -46,7 +46,7 @@ pub struct SourceArgs {
     /// Otherwise GIT_IMAGE_REGISTRY_USERNAME and GIT_IMAGE_REGISTRY_PASSWORD of the environment are taken, else those of
     /// the source, else what `docker login` left in Docker's config.json or in its credential helpers. git is asked
     /// with GIT_IMAGE_GIT_USERNAME and GIT_IMAGE_GIT_PASSWORD, or the key in GIT_IMAGE_GIT_PRIVATE_KEY, else as the
-    /// source says.
+    /// source says, else with what your git's credential helpers keep, or your ssh keys.
     #[arg(long, value_name = "USER", requires = "password_stdin")]
     username: Option<String>,
 
@@ -116,6 +116,10 @@ impl SourceArgs {
         let mut source = Source::from_value(source)?;
         for secret in source.secrets() {
             say.hide(secret);
+        }
+        if source.git.credentials.is_none() {
+            source.git.credentials = user_login::ask(&source.git.uri, edge).await;
+            source.git.credentials.iter().for_each(|login| say.hide(&login.password));
         }
         if source.registry.credentials.is_none() {
             source.registry.credentials = login::of_docker(&source.registry.repository.host(), edge).await?;

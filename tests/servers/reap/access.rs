@@ -119,6 +119,10 @@ fn the_account_comes_from_stdin_the_environment_or_what_docker_keeps() {
 
     let refused = run(&[], &[], "");
     assert!(refused.stderr.contains("the registry answered 401"), "{}", refused.stderr);
+    let hints = "\nhint: give `source.registry.username` and `source.registry.password`\n\
+                 hint: on the command line: --username and --password-stdin; else GIT_IMAGE_REGISTRY_USERNAME and \
+                 GIT_IMAGE_REGISTRY_PASSWORD; else the source; else what `docker login` left\n";
+    assert!(refused.stderr.ends_with(hints), "{}", refused.stderr);
     succeeds(run(&["--username", ACCOUNT.username, "--password-stdin"], &[], &format!("{}\n", ACCOUNT.password)));
     let variables =
         [("GIT_IMAGE_REGISTRY_USERNAME", ACCOUNT.username), ("GIT_IMAGE_REGISTRY_PASSWORD", ACCOUNT.password)];
@@ -141,6 +145,39 @@ fn the_account_comes_from_stdin_the_environment_or_what_docker_keeps() {
     // A helper that keeps nothing is as none.
     write("docker-credential-test", "#!/bin/sh\necho credentials not found in native keychain\nexit 1\n");
     assert_eq!(run(&[], &[], "").stderr, refused.stderr);
+}
+
+#[test]
+fn the_login_that_the_users_git_keeps_is_taken_where_no_other_is_given() {
+    let server = GitServer::start(GitOptions { account: Some(ACCOUNT), ..Default::default() });
+    let git = server.repository("user-login");
+    git.commit("master", &[file("Dockerfile", "FROM scratch\n")]);
+    let home = temporary();
+    let write = |name: &str, text: &str| std::fs::write(home.path().join(name), text).expect("it is written");
+    let source = json!({"git": {"uri": git.uri()}, "registry": {"repository": "127.0.0.1:1/none"}});
+    let run = || {
+        let program = Program::git_image(["inputs", "--source", "-"]).environment("HOME", home.path());
+        let ran = program.run(&source);
+        assert!(!ran.stderr.contains(ACCOUNT.password) && !ran.stdout.contains(ACCOUNT.password), "{}", ran.stderr);
+        ran
+    };
+    run().fails_with(&format!(
+        "error: the git server refused access to 127.0.0.1/user-login\n\
+         cause: fatal: could not read Username for 'http://{}': terminal prompts disabled\n\
+         hint: check `source.git.uri`; a private repository needs `source.git.username` and `source.git.password`, or \
+         `source.git.private_key`\n\
+         hint: on the command line: GIT_IMAGE_GIT_USERNAME and GIT_IMAGE_GIT_PASSWORD, or GIT_IMAGE_GIT_PRIVATE_KEY; else \
+         the source; else what your git's credential helpers keep, or your ssh keys\n",
+        server.host()
+    ));
+    write(".gitconfig", "[credential]\n\thelper = store\n");
+    // A helper that keeps nothing for this server is as none.
+    assert_eq!(run().code, Some(1));
+    let login = format!("http://{}:{}@{}\n", ACCOUNT.username, ACCOUNT.password.replace(' ', "%20"), server.host());
+    write(".git-credentials", &login);
+    let ran = run();
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(ran.stdout.ends_with("\nDockerfile  the Dockerfile\n"), "{}", ran.stdout);
 }
 
 #[test]

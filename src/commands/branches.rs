@@ -54,6 +54,10 @@ Exit status: 0 done, 1 refused or failed, 2 wrong usage.";
 /// How many images are read at once.
 const READS: usize = 16;
 
+/// Of how many branches the files are looked at in one go: each request to git serves so many, and memory holds the
+/// trees of so many.
+const TREES: usize = 32;
+
 /// Reads registry and git as the reaper does, and writes the list.
 ///
 /// # Errors
@@ -77,12 +81,12 @@ pub async fn branches(
     let place = Place { source: &source, servers: &servers, plan: &plan, name: named.ok() };
 
     let git = plan.git();
-    let mut tips = Vec::new();
-    // One by one: what git lacks is fetched into one repository, and what two branches have, once.
-    for (branch, &tip) in &git.branches {
-        tips.push((branch, tip, place.made_of(branch, tip).await?));
+    let branches: Vec<(&Branch, CommitId)> = git.branches.iter().map(|(branch, &tip)| (branch, tip)).collect();
+    let mut made_of = Vec::new();
+    for some in branches.chunks(TREES) {
+        made_of.extend(place.made_of(some).await?);
     }
-    let rows = tips.into_iter().map(|(branch, tip, made_of)| place.branch(branch, tip, made_of));
+    let rows = branches.into_iter().zip(made_of).map(|((branch, tip), made_of)| place.branch(branch, tip, made_of));
     let mut rows: Vec<Row> = stream::iter(rows).buffered(READS).try_collect().await?;
     let is_default = |row: &Row| row.branch.as_deref() == git.default_branch.as_ref().map(Branch::as_str);
     rows.sort_by_key(|row| !is_default(row));
@@ -143,16 +147,17 @@ impl Place<'_> {
         }
     }
 
-    /// What the image of the branch's newest commit is made of; `None`: it has none.
-    async fn made_of(&self, branch: &Branch, tip: CommitId) -> Result<Option<InputsId>, Error> {
-        let mut source = self.source.clone();
-        // Where images are not shared between branches, the branch is a part of what they are made of.
-        source.git.branch = Some(branch.clone());
-        match inputs::of_commit(self.servers.local(), &Recipe::new(&source), tip).await {
-            Ok(made_of) => Ok(Some(made_of.id)),
-            Err(Error::Inputs(_)) => Ok(None),
-            Err(error) => Err(error),
-        }
+    /// What the images of the branches' newest commits are made of; `None`: that commit has none.
+    async fn made_of(&self, branches: &[(&Branch, CommitId)]) -> Result<Vec<Option<InputsId>>, Error> {
+        let recipe = |branch: &Branch| {
+            let mut source = self.source.clone();
+            // Where images are not shared between branches, the branch is a part of what they are made of.
+            source.git.branch = Some(branch.clone());
+            Recipe::new(&source)
+        };
+        let asked: Vec<(Recipe, CommitId)> = branches.iter().map(|&(branch, tip)| (recipe(branch), tip)).collect();
+        let made_of = inputs::of_commits(self.servers.local(), &asked).await?;
+        Ok(made_of.into_iter().map(Result::ok).collect())
     }
 
     fn latest(&self, image: Option<&Image>) -> Latest {

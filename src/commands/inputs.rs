@@ -4,10 +4,10 @@ pub mod list;
 
 use std::collections::BTreeMap;
 
-use crate::clients::git::Git;
-use crate::decide::inputs::{self, Asked, Recipe, Selection, Tree};
+use crate::clients::git::{Git, GitError};
+use crate::decide::inputs::{self, Asked, InputsError, Mode, Recipe, Selection, Tree};
 use crate::error::Error;
-use crate::names::{CommitId, GitPath, InputsId};
+use crate::names::{CommitId, GitPath, InputsId, ObjectId};
 
 /// What the image of a commit is made of.
 pub struct MadeOf {
@@ -21,24 +21,86 @@ pub struct MadeOf {
 
 /// What the image of a commit is made of, read from git alone.
 pub async fn of_commit(git: &Git, recipe: &Recipe, commit: CommitId) -> Result<MadeOf, Error> {
-    let tree = git.tree(commit).await?;
-    let modes = inputs::modes(&tree);
-    let mut texts = BTreeMap::new();
+    let mut reading = Reading::begin(git, recipe, commit).await?;
     loop {
-        let wanted = match inputs::select(recipe, &modes, &texts)? {
+        let wanted = match reading.select()? {
             Asked::Known(selection) => {
-                let id = inputs::digest(recipe, &selection, &tree);
-                return Ok(MadeOf { tree, selection, id });
+                let id = inputs::digest(recipe, &selection, &reading.tree);
+                return Ok(MadeOf { tree: reading.tree, selection, id });
             }
-            Asked::Need(wanted) => wanted,
+            Asked::Need(wanted) => reading.ids(wanted),
         };
-        // Only paths of the tree are asked for; one that is not there would be asked for again without end.
-        let ids: BTreeMap<GitPath, _> = wanted
+        let blobs = git.blobs(&wanted.values().copied().collect::<Vec<_>>()).await?;
+        reading.take(wanted, &blobs);
+    }
+}
+
+/// The digests of several commits, each with its recipe: what git lacks of all of them is fetched together, and the
+/// trees of all of them are in memory. An error of one stands in its place.
+///
+/// # Errors
+///
+/// git cannot be read.
+pub async fn of_commits(
+    git: &Git,
+    asked: &[(Recipe, CommitId)],
+) -> Result<Vec<Result<InputsId, InputsError>>, GitError> {
+    let mut readings = Vec::new();
+    for (recipe, commit) in asked {
+        readings.push(Reading::begin(git, recipe, *commit).await?);
+    }
+    let mut known: Vec<Option<Result<InputsId, InputsError>>> = asked.iter().map(|_| None).collect();
+    loop {
+        let mut wanted = Vec::new();
+        for (reading, known) in readings.iter_mut().zip(&mut known).filter(|(_, known)| known.is_none()) {
+            match reading.select() {
+                Ok(Asked::Known(selection)) => {
+                    *known = Some(Ok(inputs::digest(reading.recipe, &selection, &reading.tree)));
+                }
+                Ok(Asked::Need(paths)) => wanted.push((reading.ids(paths), reading)),
+                Err(error) => *known = Some(Err(error)),
+            }
+        }
+        if wanted.is_empty() {
+            return Ok(known.into_iter().flatten().collect());
+        }
+        let ids: Vec<ObjectId> = wanted.iter().flat_map(|(ids, _)| ids.values().copied()).collect();
+        let blobs = git.blobs(&ids).await?;
+        for (ids, reading) in wanted {
+            reading.take(ids, &blobs);
+        }
+    }
+}
+
+/// A commit of which it is not yet known what counts.
+struct Reading<'a> {
+    recipe: &'a Recipe,
+    tree: Tree,
+    modes: BTreeMap<GitPath, Mode>,
+    texts: BTreeMap<GitPath, Vec<u8>>,
+}
+
+impl<'a> Reading<'a> {
+    async fn begin(git: &Git, recipe: &'a Recipe, commit: CommitId) -> Result<Self, GitError> {
+        let tree = git.tree(commit).await?;
+        Ok(Self { recipe, modes: inputs::modes(&tree), tree, texts: BTreeMap::new() })
+    }
+
+    fn select(&self) -> Result<Asked<Selection, Vec<GitPath>>, InputsError> {
+        inputs::select(self.recipe, &self.modes, &self.texts)
+    }
+
+    /// The blobs at these paths. Only paths of the tree are asked for; one that is not there would be asked for again
+    /// without end.
+    fn ids(&self, paths: Vec<GitPath>) -> BTreeMap<GitPath, ObjectId> {
+        paths
             .into_iter()
-            .filter_map(|path| Some((tree.get(&path)?.id, path)))
+            .filter_map(|path| Some((self.tree.get(&path)?.id, path)))
             .map(|(id, path)| (path, id))
-            .collect();
-        let blobs = git.blobs(&ids.values().copied().collect::<Vec<_>>()).await?;
-        texts.extend(ids.into_iter().filter_map(|(path, id)| Some((path, blobs.get(&id)?.clone()))));
+            .collect()
+    }
+
+    fn take(&mut self, ids: BTreeMap<GitPath, ObjectId>, blobs: &BTreeMap<ObjectId, Vec<u8>>) {
+        self.texts.extend(ids.into_iter().filter_map(|(path, id)| Some((path, blobs.get(&id)?.clone()))));
     }
 }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::project::Project;
 use crate::support::git::file;
 use crate::support::program::Program;
+use crate::support::servers;
 
 #[test]
 fn each_branch_has_its_pipeline_its_tag_its_image_and_the_reapers_word() {
@@ -71,4 +72,23 @@ fn an_image_of_an_epoch_is_up_to_date_for_who_names_none() {
         let ran = Program::git_image(["branches", "--source", "-", "--json"]).run(source);
         assert_eq!(ran.succeeds()[0]["state"], state, "{source}");
     }
+}
+
+#[test]
+fn what_git_lacks_of_many_branches_is_fetched_together() {
+    let project = Project::new("branches-many");
+    let requests = || {
+        let before = servers().git().requests_for(project.name).len();
+        let ran = Program::git_image(["branches", "--source", "-", "--json"]).run(&project.source);
+        (ran.succeeds().as_array().map_or(0, Vec::len), servers().git().requests_for(project.name).len() - before)
+    };
+    let (branches, of_one) = requests();
+    assert_eq!(branches, 1);
+    for number in 0..20 {
+        let branch = format!("branch-{number}");
+        project.git.set(&branch, "master");
+        let dockerfile = format!("FROM scratch\nLABEL number={number}\n");
+        project.git.commit(&branch, &[file("ci/image/Dockerfile", &dockerfile)]);
+    }
+    assert_eq!(requests(), (21, of_one));
 }

@@ -36,7 +36,8 @@ fn list(names: &[String]) -> String {
     if names.is_empty() { "none of git-image".to_owned() } else { names.join(", ") }
 }
 
-/// The source of a resource of git-image. Without a name, it must be the only one.
+/// The source of a resource of git-image. Without a name, it must be the only one. The rules that the pipeline gives the
+/// reaper of this image, a task with the params `SOURCE` and `GRACE`, are its `reap`, unless it has one.
 ///
 /// # Errors
 ///
@@ -51,7 +52,7 @@ pub fn source(pipeline: &Value, name: Option<&str>) -> Result<Value, PipelineErr
     let name_of = |resource: &Value| resource["name"].as_str().unwrap_or_default().to_owned();
     let images: Vec<&Value> = resources.iter().filter(is_image).collect();
     let there = || images.iter().map(|resource| name_of(resource)).collect();
-    match name {
+    let source = match name {
         Some(name) => {
             let found = images.iter().find(|resource| name_of(resource) == name);
             let found = found.ok_or_else(|| PipelineError::NoSuchResource { name: name.to_owned(), there: there() });
@@ -62,6 +63,36 @@ pub fn source(pipeline: &Value, name: Option<&str>) -> Result<Value, PipelineErr
             [resource] => Ok(resource["source"].clone()),
             [..] => Err(PipelineError::Several { there: there() }),
         },
+    };
+    source.map(|source| with_rules_of_reaper(source, pipeline))
+}
+
+/// Whoever reaps by hand goes by the rules of the pipeline.
+fn with_rules_of_reaper(mut source: Value, pipeline: &Value) -> Value {
+    let Some(params) = params_of_reaper(pipeline.get("jobs"), &source["registry"]["repository"]) else { return source };
+    let mut rules = params["SOURCE"].get("reap").cloned().unwrap_or_else(|| Value::Object(Map::new()));
+    if let (Value::Object(rules), Some(grace)) = (&mut rules, params.get("GRACE")) {
+        rules.entry("grace").or_insert_with(|| grace.clone());
+    }
+    if let Value::Object(source) = &mut source {
+        source.entry("reap").or_insert(rules);
+    }
+    source
+}
+
+/// The params of the task that reaps a repository of a registry, however deep its step lies.
+fn params_of_reaper<'p>(steps: Option<&'p Value>, repository: &Value) -> Option<&'p Value> {
+    match steps? {
+        Value::Array(steps) => steps.iter().find_map(|step| params_of_reaper(Some(step), repository)),
+        Value::Object(step) => {
+            let is_reaper = |params: &&Value| {
+                let its = &params["SOURCE"]["registry"]["repository"];
+                params.get("GRACE").is_some() && !its.is_null() && its == repository
+            };
+            let within = || step.values().find_map(|value| params_of_reaper(Some(value), repository));
+            step.get("params").filter(is_reaper).or_else(within)
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
     }
 }
 
@@ -228,6 +259,27 @@ mod tests {
             BTreeSet::from(["x".to_owned(), "y.z".to_owned()])
         );
         assert_eq!(Variables::default().add_all(json!(["a"])), Err(json!(["a"])));
+    }
+
+    #[test]
+    fn the_rules_of_the_reaper_of_the_pipeline_hold_by_hand_too() {
+        let reaps = |repository: &str, reap: Value, grace: &str| {
+            let which = json!({"git": {}, "registry": {"repository": repository}, "reap": reap});
+            json!({"in_parallel": [{"task": "reap", "params": {"SOURCE": which, "GRACE": grace}}]})
+        };
+        let badge = json!({"task": "badge", "params": {"SOURCE": {"registry": {"repository": "a"}, "reap": {"max_delete": 1}}}});
+        let jobs = json!([{"name": "x", "plan": [badge]}, {"name": "reap", "plan": [
+            reaps("b", json!({"keep_last": 1}), "1h"), reaps("a", json!({"keep_last": 3}), "7d"),
+        ]}]);
+        let of = |source: Value| {
+            let pipeline = json!({"resources": [{"name": "image", "source": source}], "jobs": jobs});
+            super::source(&pipeline, None).map(|source| source["reap"].clone()).map_err(|error| error.to_string())
+        };
+        let image = |repository: &str| json!({"git": {}, "registry": {"repository": repository}});
+        assert_eq!(of(image("a")), Ok(json!({"keep_last": 3, "grace": "7d"})));
+        assert_eq!(of(image("c")), Ok(Value::Null));
+        let own = json!({"git": {}, "registry": {"repository": "a"}, "reap": {"keep_last": 9}});
+        assert_eq!(of(own), Ok(json!({"keep_last": 9})));
     }
 
     #[test]

@@ -57,6 +57,7 @@ fn the_file_of_variables_has_each_with_its_default_or_its_example() {
         let right = match kind.split(", ").next() {
             Some("text") => shown_value(name, example).is_string(),
             Some("boolean") => shown_value(name, example).is_boolean(),
+            Some("block") => shown_value(name, example).is_object(),
             _ => false,
         };
         assert!(right && !meaning.is_empty(), "{name}: {kind} {example}");

@@ -131,8 +131,8 @@ impl SourceArgs {
     /// The source as the user has it, and values for its variables.
     async fn find(&self, stdin: &mut impl Read, edge: &Edge) -> Result<(Value, Variables), Error> {
         if let Some(path) = &self.pipeline {
-            let text = read_file(path)?;
-            return Ok((self.of_pipeline(&text, &path.display().to_string())?, self.variables.read()?));
+            let (text, variables) = (read_file(path)?, self.variables.read()?);
+            return Ok((self.of_pipeline(&text, &path.display().to_string(), &variables)?, variables));
         }
         let (what, text) = match &self.source {
             Some(Input::Stdin) if self.password_stdin => return Err(CliError::StdinTwice.into()),
@@ -148,9 +148,10 @@ impl SourceArgs {
         Ok((value, self.variables.read()?))
     }
 
-    fn of_pipeline(&self, text: &str, what: &str) -> Result<Value, CliError> {
+    fn of_pipeline(&self, text: &str, what: &str, variables: &Variables) -> Result<Value, CliError> {
         let what = || what.to_owned();
         let value = yaml::parse(text).map_err(|source| CliError::NotYaml { what: what(), source })?;
+        let value = variables.fill(value);
         pipeline::source(&value, self.resource.as_deref()).map_err(|source| CliError::Pipeline { what: what(), source })
     }
 
@@ -166,8 +167,8 @@ impl SourceArgs {
         if !given.is_empty() {
             let template = Template::Master;
             let source = match template.own(&variables, tree.root()) {
-                Some(path) => self.of_pipeline(&read_file(&path)?, &path.display().to_string())?,
-                None => self.of_pipeline(template.text(), template.file_name())?,
+                Some(path) => self.of_pipeline(&read_file(&path)?, &path.display().to_string(), &variables)?,
+                None => self.of_pipeline(template.text(), template.file_name(), &variables)?,
             };
             return Ok((source, variables));
         }

@@ -63,7 +63,7 @@ use model::Unreadable;
 /// Fact: distribution, registry/handlers/manifests.go, `maxManifestBodySize`.
 const MANIFEST_LIMIT: u64 = 4 << 20;
 /// The most bytes of a blob that is held in memory.
-const BLOB_LIMIT: u64 = 4 << 20;
+const BLOB_LIMIT: u64 = 8 << 20;
 /// The most bytes of one page of tags. distribution 2.8 answers all tags in one page: 32 MiB are 250,000 of the longest.
 const PAGE_LIMIT: u64 = 32 << 20;
 /// The most bytes of an answer that says nothing that is used.
@@ -386,7 +386,7 @@ impl Registry {
             .map_err(|unreadable| self.unreadable(&descriptor.digest, unreadable))
     }
 
-    /// A small blob (at most 4 MiB), verified.
+    /// A small blob (at most 8 MiB), verified.
     pub async fn blob(&self, descriptor: &Descriptor) -> Result<Bytes, RegistryError> {
         if let Some(mirror) = self.mirror()
             && let Some(found) = mirror.unless_lost(self.blob_at(&mirror.http, descriptor).await.map(Some))

@@ -23,13 +23,14 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use self::args::{Format, Mode, ReapArgs};
-use self::outside::Outside;
+use self::outside::{Outside, RegistrySide as _};
 use self::read::Images;
 use self::remove::Run;
 use crate::clients::git::GitError;
 use crate::clients::registry::RegistryError;
 use crate::concourse::Edge;
 use crate::decide::reap::artifact::RunId;
+use crate::decide::reap::pulls::Pulls;
 use crate::decide::reap::{self as decide, Found, Grace, MaxDelete, Plan, Refusal, Rules};
 use crate::decide::tags;
 use crate::error::{Error, LoginOf};
@@ -355,6 +356,14 @@ async fn read_and_decide<O: Outside>(
     let git = outside.git(&registry.question(rules), None).await?;
     let mut found = Found { registry, git };
     let plan = decide_by_labels(outside, repository, rules, now, &mut found, &mut images).await?;
+    if !plan.asks_for_pulls() {
+        return Ok((plan, found, images));
+    }
+    found.registry.pulls = outside.registry().pulls().await?;
+    if let Pulls::Refused { why } = &found.registry.pulls {
+        say.line(format_args!("when images were pulled is not looked at: {why}"));
+    }
+    let plan = decide::reap(&found, rules, now).map_err(|refusal| refused(repository, refusal))?;
     Ok((plan, found, images))
 }
 

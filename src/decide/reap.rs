@@ -3,9 +3,10 @@
 //! The registry is kept equal to git: a tag that we wrote for a commit or branch that git no longer has may go,
 //! everything else stays. A tag that cannot be judged stays, and is named. Every tag has a verdict and a reason.
 //!
-//! The files: `facts` is what was read, `rules` by what it is judged, `journal` since when tags are dead, `retention`
-//! what the user wants kept besides, `attached` judges signatures and their like, `untagged` images that have no tag any
-//! more, `plan` is what comes out and `text`, `json` and `page` how it is shown; this one decides. [`artifact`] is what the reaper itself writes to a registry.
+//! The files: `facts` is what was read, `rules` by what it is judged, `journal` since when tags are dead, `pulls`
+//! whether somebody pulled them since, `retention` what the user wants kept besides, `attached` judges signatures and
+//! their like, `untagged` images that have no tag any more, `plan` is what comes out and `text`, `json` and `page` how it
+//! is shown; this one decides. [`artifact`] is what the reaper itself writes to a registry.
 //! Our tags are told by their names in [`tags`].
 
 pub mod artifact;
@@ -15,6 +16,7 @@ pub mod journal;
 pub(super) mod json;
 mod page;
 mod plan;
+pub mod pulls;
 mod retention;
 mod rules;
 pub(super) mod text;
@@ -57,19 +59,19 @@ pub fn reap(found: &Found, rules: &Rules, now: Timestamp) -> Result<Plan, Refusa
             staying.entry(digest).or_default().push(tag);
         }
     }
+    let clocks = pulls::clocks(&found.registry, &before, &reasons, &staying, now);
+    let noted = pulls::noted(&found.registry, &before, rules, &reasons);
     let judgements = reasons.into_iter().map(|(tag, reason)| {
         let state = &found.registry.tags[tag];
         let image = state.image().map(|(digest, _)| digest);
         let siblings = image.and_then(|digest| staying.get(&digest)).into_iter().flatten();
-        let is_dead = reason.verdict() == Verdict::Remove;
-        let what = image.or(state.digest()).filter(|_| is_dead);
-        let since = what.and_then(|digest| before.since(tag, digest, now));
-        let is_over = rules.grace.is_over(since, now);
+        let clock = clocks.get(tag).copied().unwrap_or_default();
+        let is_over = rules.grace.is_none() || !clock.stands && rules.grace.is_over(clock.since, now);
         Judgement {
             digest: state.digest(),
             image,
             verdict: verdict(&reason, state, rules, is_over),
-            since,
+            clock,
             order: order(tag, rules),
             siblings: siblings.filter(|&&other| other != tag).map(|&other| other.to_owned()).collect(),
             tag: tag.to_owned(),
@@ -81,6 +83,8 @@ pub fn reap(found: &Found, rules: &Rules, now: Timestamp) -> Result<Plan, Refusa
         deletions: untagged::deletions(&found.registry, &untagged),
         untagged,
         unread,
+        noted,
+        pulls: found.registry.pulls.clone(),
         registry: found.registry.repository.clone(),
         repository: rules.repository.clone(),
         tag_prefix: rules.tag_prefix.clone(),

@@ -176,6 +176,7 @@ impl<O: Outside> State<'_, O> {
         // What an index has never changes.
         registry.children.extend(std::mem::take(&mut self.found.registry.children));
         registry.subjects = std::mem::take(&mut self.found.registry.subjects);
+        registry.pulls = std::mem::take(&mut self.found.registry.pulls);
         self.found.registry = registry;
         self.found.git = outside.git(&self.found.registry.question(rules), None).await?;
         self.decide_again().await

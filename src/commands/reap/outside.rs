@@ -9,6 +9,7 @@ use futures_util::stream::{self, StreamExt as _};
 use super::ReapError;
 use crate::clients::registry::{Deleted, Descriptor, Manifest};
 use crate::decide::reap::artifact::Artifact;
+use crate::decide::reap::pulls::Pulls;
 use crate::decide::reap::{GitFacts, Labels, Question};
 use crate::names::{Digest, Tag};
 use crate::request::Product;
@@ -85,6 +86,9 @@ pub trait RegistrySide {
 
     /// The product, when it has an API of its own that removes single tags.
     async fn product(&self) -> Result<Option<Product>, ReapError>;
+
+    /// When tags and images were pulled, as the API of the product tells.
+    async fn pulls(&self) -> Result<Pulls, ReapError>;
 
     /// Removes a tag, which points to this digest, by the API of the product.
     async fn untag(&self, tag: &Tag, digest: &Digest) -> Result<Deleted, ReapError>;

@@ -10,8 +10,9 @@ use super::outside::{READS, RegistrySide, at_once};
 use crate::clients::registry::{Descriptor, Manifest};
 use crate::decide::reap::artifact::{self, JournalNote, Kind, Note};
 use crate::decide::reap::attached::{self, Subject};
-use crate::decide::reap::{self as decide, Before, Blobs, Origin, Plan, RegistryFacts, Rules, TagState};
-use crate::decide::tags::OurTag;
+use crate::decide::reap::pulls::Pulls;
+use crate::decide::reap::{self as decide, Before, Blobs, Labels, Origin, Plan, RegistryFacts, Rules, TagState};
+use crate::decide::tags::{self, OurTag};
 use crate::names::{Digest, Repository, Tag};
 
 /// Manifests that were read, by their digest: a digest never changes what it says, so none is read twice.
@@ -20,6 +21,8 @@ pub struct Images(BTreeMap<Digest, Known>);
 
 /// What is known of a digest.
 enum Known {
+    /// Somebody's image, not read: the journal notes its labels, and what it has if it is an index.
+    Noted(Labels, Option<BTreeSet<Digest>>),
     /// The registry has no such manifest.
     Gone,
     /// Somebody's image.
@@ -36,7 +39,7 @@ impl Images {
     /// The bytes of a manifest that was read.
     pub fn manifest(&self, digest: &Digest) -> Option<&Manifest> {
         match self.0.get(digest)? {
-            Known::Gone => None,
+            Known::Gone | Known::Noted(..) => None,
             Known::Image(manifest, _)
             | Known::Tombstone(manifest, _)
             | Known::Canary(manifest, _)
@@ -48,7 +51,7 @@ impl Images {
     pub fn image(&self, digest: &Digest) -> Option<(&Manifest, &Origin)> {
         match self.0.get(digest)? {
             Known::Image(manifest, origin) => Some((manifest, origin)),
-            Known::Gone | Known::Tombstone(..) | Known::Canary(..) | Known::Journal(..) => None,
+            Known::Gone | Known::Noted(..) | Known::Tombstone(..) | Known::Canary(..) | Known::Journal(..) => None,
         }
     }
 
@@ -63,7 +66,9 @@ impl Images {
     ///
     /// A manifest cannot be read.
     pub async fn read<R: RegistrySide>(&mut self, registry: &R, digests: BTreeSet<Digest>) -> Result<(), ReapError> {
-        let is_known = |digest: &Digest| !matches!(self.0.get(digest), None | Some(Known::Image(_, Origin::NotRead)));
+        let is_known = |digest: &Digest| {
+            !matches!(self.0.get(digest), None | Some(Known::Noted(..) | Known::Image(_, Origin::NotRead)))
+        };
         let unknown = digests.into_iter().filter(|digest| !is_known(digest));
         let read: Vec<_> =
             at_once(READS, unknown, async |digest| Ok((digest, read_image(registry, &digest).await?))).await?;
@@ -77,17 +82,33 @@ impl Images {
     ///
     /// A manifest cannot be read.
     pub async fn save<R: RegistrySide>(&mut self, registry: &R, digests: BTreeSet<Digest>) -> Result<(), ReapError> {
-        let unknown = digests.into_iter().filter(|digest| !self.0.contains_key(digest));
+        let is_known = |digest: &Digest| !matches!(self.0.get(digest), None | Some(Known::Noted(..)));
+        let unknown = digests.into_iter().filter(|digest| !is_known(digest));
         let read: Vec<_> =
             at_once(READS, unknown, async |digest| Ok((digest, registry.manifest(&digest).await?))).await?;
-        let image = |manifest| Known::Image(manifest, Origin::NotRead);
-        self.0.extend(read.into_iter().filter_map(|(digest, manifest)| Some((digest, image(manifest?)))));
+        for (digest, manifest) in read {
+            let Some(manifest) = manifest else { continue };
+            let image = Known::Image(manifest, self.origin(&digest));
+            self.0.insert(digest, image);
+        }
         Ok(())
+    }
+
+    /// Takes what the journal of this git repository and prefix notes of images that are not known yet.
+    fn take_noted(&mut self, journal: &Digest, rules: &Rules) {
+        let Some(Known::Journal(_, Ok(note))) = self.0.get(journal) else { return };
+        if note.repository == rules.repository.as_str() {
+            for (digest, noted) in note.journal.images.clone() {
+                let known = Known::Noted(noted.labels(&rules.repository), noted.children);
+                self.0.entry(digest).or_insert(known);
+            }
+        }
     }
 
     fn origin(&self, digest: &Digest) -> Origin {
         match self.0.get(digest) {
             Some(Known::Image(_, origin)) => origin.clone(),
+            Some(Known::Noted(labels, _)) => Origin::Labels(labels.clone()),
             Some(Known::Tombstone(..) | Known::Canary(..) | Known::Journal(..)) => {
                 Origin::Unreadable { why: "it is an artifact of the reaper".to_owned() }
             }
@@ -112,7 +133,9 @@ impl Images {
                     Some(_) | None => Before::Image { digest, origin: self.origin(&digest) },
                 }),
             },
-            Some(Known::Image(..)) | None => TagState::Image { digest, origin: self.origin(&digest) },
+            Some(Known::Image(..) | Known::Noted(..)) | None => {
+                TagState::Image { digest, origin: self.origin(&digest) }
+            }
         }
     }
 }
@@ -135,11 +158,19 @@ pub async fn registry<R: RegistrySide>(
     let described: BTreeMap<Tag, Option<Descriptor>> =
         at_once(READS, unknown, async |tag| Ok((tag.clone(), registry.describe(&tag).await?))).await?;
 
-    // What the reaper has written is told by its size; its journal may be anybody's writing.
+    // First what may be our journal: the images that it notes need not be looked at.
+    let reserved = described.iter().filter(|(tag, _)| decide::form(rules, tag.as_str()) == OurTag::Reaper);
+    images.read(registry, reserved.filter_map(|(_, found)| Some(found.as_ref()?.digest)).collect()).await?;
+    let journal = described.get(&tags::journal_tag(&rules.tag_prefix, &rules.repository));
+    if let Some(found) = journal.and_then(Option::as_ref) {
+        images.take_noted(&found.digest, rules);
+    }
+
+    // What the reaper has written is told by its size.
     let may_be_ours = |(tag, found): (&Tag, &Option<Descriptor>)| {
         let found = found.as_ref()?;
         let is_ours = match decide::form(rules, tag.as_str()) {
-            OurTag::Reaper => true,
+            OurTag::Reaper => false,
             OurTag::Foreign => {
                 let may_go = rules.is_of_a_branch(tag.as_str()) || attached::subject(tag.as_str()).is_some();
                 may_go && found.size == artifact::MANIFEST_BYTES
@@ -148,12 +179,14 @@ pub async fn registry<R: RegistrySide>(
                 found.size == artifact::MANIFEST_BYTES
             }
         };
-        is_ours.then_some(found.digest)
+        let is_image = matches!(images.0.get(&found.digest), Some(Known::Noted(..)));
+        (is_ours && !is_image).then_some(found.digest)
     };
-    images.read(registry, described.iter().filter_map(may_be_ours).collect()).await?;
+    let ours = described.iter().filter_map(may_be_ours).collect();
+    images.read(registry, ours).await?;
     let below = images.0.values().filter_map(|image| match image {
         Known::Tombstone(_, note) => Some(note.tags.values().copied()),
-        Known::Gone | Known::Image(..) | Known::Canary(..) | Known::Journal(..) => None,
+        Known::Gone | Known::Noted(..) | Known::Image(..) | Known::Canary(..) | Known::Journal(..) => None,
     });
     let below = below.flatten().collect();
     images.read(registry, below).await?;
@@ -163,8 +196,20 @@ pub async fn registry<R: RegistrySide>(
     if asks_for_parts || listed.iter().any(|tag| attached::subject(tag).is_some()) {
         let indexes =
             described.values().flatten().filter(|found| is_index(&found.media_type)).map(|found| found.digest);
-        let indexes: BTreeSet<Digest> = indexes.collect();
-        children = at_once(READS, indexes, async |digest| Ok((digest, closure(registry, digest).await?))).await?;
+        let noted = images.0.iter().filter_map(|(digest, known)| match known {
+            Known::Noted(_, Some(children)) => Some((*digest, children.clone())),
+            Known::Noted(_, None)
+            | Known::Gone
+            | Known::Image(..)
+            | Known::Tombstone(..)
+            | Known::Canary(..)
+            | Known::Journal(..) => None,
+        });
+        children = noted.collect::<BTreeMap<_, _>>();
+        let indexes: BTreeSet<Digest> = indexes.filter(|digest| !children.contains_key(digest)).collect();
+        let read: Vec<_> =
+            at_once(READS, indexes, async |digest| Ok((digest, closure(registry, digest).await?))).await?;
+        children.extend(read);
     }
     let states = listed.into_iter().map(|text| {
         if let Some(state) = known.get(&text) {
@@ -175,8 +220,8 @@ pub async fn registry<R: RegistrySide>(
         let state = found.map_or(TagState::Missing, |(digest, tag)| images.state(&tag, digest));
         (text, state)
     });
-    let subjects = BTreeMap::new();
-    Ok(RegistryFacts { repository: repository.to_string(), tags: states.collect(), children, subjects })
+    let (subjects, pulls) = (BTreeMap::new(), Pulls::NotAsked);
+    Ok(RegistryFacts { repository: repository.to_string(), tags: states.collect(), children, subjects, pulls })
 }
 
 /// Whether a media type is that of an index, OCI's or Docker's.
@@ -249,13 +294,15 @@ pub async fn labels<R: RegistrySide>(
     Ok(())
 }
 
-/// The blobs of every image that a tag stands for. Their manifests are not kept.
+/// The blobs of every image that a tag stands for. Their manifests are not kept. Left out are dead images that would have
+/// to be read once more, where that counts as a pull.
 ///
 /// # Errors
 ///
 /// A manifest cannot be read.
 pub async fn blobs<R: RegistrySide>(registry: &R, plan: &Plan, images: &Images) -> Result<Blobs, ReapError> {
     let digests: BTreeSet<Digest> = plan.judgements().iter().filter_map(|judgement| judgement.image).collect();
+    let digests = digests.into_iter().filter(|digest| images.manifest(digest).is_some() || !plan.spares(digest));
     at_once(READS, digests, async |digest| {
         let blobs = match images.manifest(&digest) {
             Some(manifest) => registry.blobs(manifest).await?,

@@ -11,6 +11,7 @@ use crate::clients::registry::{
 };
 use crate::decide::reap::Labels;
 use crate::decide::reap::artifact::Artifact;
+use crate::decide::reap::pulls::Pulls;
 use crate::names::{Digest, Tag};
 use crate::request::Product;
 
@@ -110,6 +111,16 @@ impl RegistrySide for Registry {
     async fn product(&self) -> Result<Option<Product>, ReapError> {
         let untags = |product: &Product| matches!(Row::of(*product).way, Way::Untag { .. });
         Ok(self.product().await?.filter(untags))
+    }
+
+    async fn pulls(&self) -> Result<Pulls, ReapError> {
+        match self.pulled().await {
+            Ok(Some(times)) => Ok(Pulls::Told(times)),
+            Ok(None) => Ok(Pulls::NotTold),
+            // What is refused now is refused the next time too; what may pass is an error.
+            Err(error) if !error.is_passing() => Ok(Pulls::Refused { why: error.why() }),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn untag(&self, tag: &Tag, digest: &Digest) -> Result<Deleted, ReapError> {

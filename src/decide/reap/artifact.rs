@@ -104,8 +104,8 @@ pub enum Kind {
     Other,
 }
 
-/// The largest config that is read: the 100 tags of a [`Note`] need some 20 KB, a full [`JournalNote`] 4 MB.
-const MAX_NOTE_BYTES: u64 = 4 << 20;
+/// The largest config that is read: the 100 tags of a [`Note`] need some 20 KB, a full [`JournalNote`] 8 MB.
+const MAX_NOTE_BYTES: u64 = 8 << 20;
 
 /// Tells a tombstone, a probe or a journal by the media type of its config.
 pub fn kind(manifest: &Manifest) -> Kind {

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 
 use super::attached::Subject;
 use super::journal::Journal;
+use super::pulls::Pulls;
 use super::{Rules, form};
 use crate::decide::tags::{OurTag, content_id};
 use crate::names::{Branch, CommitId, Digest, InputsId};
@@ -33,6 +34,8 @@ pub struct RegistryFacts {
     pub children: BTreeMap<Digest, BTreeSet<Digest>>,
     /// Images that no tag points to, and to which tags belong.
     pub subjects: BTreeMap<Digest, Subject>,
+    /// When tags and images were pulled. Asked only for when a tag is dead and there is a grace period.
+    pub pulls: Pulls,
 }
 
 /// What a tag that is listed points to.

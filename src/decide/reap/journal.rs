@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::pulls::Noted;
 use super::{Refusal, RegistryFacts, Rules, TagState, form};
 use crate::decide::tags::{self, OurTag};
 use crate::names::{CommitId, Digest};
@@ -23,6 +24,9 @@ pub struct Journal {
     /// The images without a tag, when these are to be deleted too.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub untagged: BTreeMap<Digest, Untagged>,
+    /// What the images of these tags say of themselves, where reading one counts as a pull.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub images: BTreeMap<Digest, Noted>,
 }
 
 /// A tag that was seen dead.
@@ -32,6 +36,13 @@ pub struct Dead {
     pub since: Timestamp,
     /// What it pointed to. A tag that points elsewhere now was pushed since.
     pub image: Digest,
+    /// When it was pulled last, as the registry told when the tag was seen last. One that tells another time now saw a
+    /// pull since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pulled: Option<Timestamp>,
+    /// When it was first seen dead, if a pull made its clock begin anew since then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first: Option<Timestamp>,
 }
 
 /// An image that a run has left without a tag.
@@ -62,12 +73,15 @@ pub enum Before {
 }
 
 impl Journal {
-    /// The most tags that a journal names. With names as long as can be, and with [`Self::UNTAGGED_BYTES`] besides, it
-    /// stays below the 4 MiB that are read of it.
+    /// The most tags that a journal names. With names as long as can be, with all that is noted of each, and with
+    /// [`Self::UNTAGGED_BYTES`] and [`Self::IMAGES_BYTES`] besides, it stays below the 8 MiB that are read of it.
     pub const CAPACITY: usize = 11_000;
 
     /// How much space a journal has for images without a tag: some 9,000 of one platform.
     const UNTAGGED_BYTES: usize = 1 << 20;
+
+    /// How much space it has for what the images of dead tags say of themselves: some 12,000 of one platform.
+    const IMAGES_BYTES: usize = 3_000_000;
 
     /// A journal of these tags and images. When they are too many, the newest are left out: the clock of such a tag starts
     /// later, and such an image is left to the registry.
@@ -79,24 +93,37 @@ impl Journal {
         };
         let untagged = oldest_first(untagged, |untagged| untagged.since).into_iter().take_while(fits).collect();
         let dead = oldest_first(dead, |dead| dead.since).into_iter().take(Self::CAPACITY).collect();
-        Self { written, dead, untagged }
+        Self { written, dead, untagged, images: BTreeMap::new() }
     }
 
-    /// Since when a tag with this image is dead; `None` when its clock has not begun.
+    /// The same with what is known of images, those left out that none of its tags points to, and those that are too much:
+    /// they are read again.
+    #[must_use]
+    pub fn with_images(self, known: &BTreeMap<Digest, Noted>) -> Self {
+        let named: BTreeSet<Digest> = self.dead.values().map(|dead| dead.image).collect();
+        let mut bytes = 0;
+        let fits = known.iter().filter(|(digest, _)| named.contains(digest)).take_while(|(_, noted)| {
+            bytes += noted.bytes();
+            bytes <= Self::IMAGES_BYTES
+        });
+        Self { images: fits.map(|(digest, noted)| (*digest, noted.clone())).collect(), ..self }
+    }
+
+    /// What is noted of a tag with this image; `None` when its clock has not begun.
     ///
     /// A time that lies ahead says that a clock was wrong: it counts for nothing.
-    pub fn since(&self, tag: &str, image: Digest, now: Timestamp) -> Option<Timestamp> {
+    pub fn dead(&self, tag: &str, image: Digest, now: Timestamp) -> Option<&Dead> {
         let dead = self.dead.get(tag).filter(|dead| dead.image == image)?;
-        (self.written <= now && dead.since <= now).then_some(dead.since)
+        (self.written <= now && dead.since <= now).then_some(dead)
     }
 
     /// What two runs at once agree on: no clock runs that is not in both, and each as late as either says.
     #[must_use]
     pub fn agreed(self, other: &Self) -> Self {
-        let Self { written, dead, untagged } = self;
+        let Self { written, dead, untagged, images } = self;
         let agree = |(tag, mine): (String, Dead)| {
-            let since = match other.since(&tag, mine.image, written) {
-                Some(theirs) => mine.since.max(theirs),
+            let since = match other.dead(&tag, mine.image, written) {
+                Some(theirs) => mine.since.max(theirs.since),
                 None => written,
             };
             (tag, Dead { since, ..mine })
@@ -109,7 +136,7 @@ impl Journal {
                 (Some(_), None) | (None, Some(_)) | (None, None) => written,
             };
         }
-        Self::new(written, dead.into_iter().map(agree).collect(), all)
+        Self::new(written, dead.into_iter().map(agree).collect(), all).with_images(&images)
     }
 }
 
@@ -163,9 +190,9 @@ impl Before {
         }
     }
 
-    /// Since when a tag with this image is dead; `None` when its clock has not begun.
-    pub(super) fn since(&self, tag: &str, image: Digest, now: Timestamp) -> Option<Timestamp> {
-        self.journal()?.since(tag, image, now)
+    /// What is noted of a tag with this image; `None` when its clock has not begun.
+    pub(super) fn dead(&self, tag: &str, image: Digest, now: Timestamp) -> Option<&Dead> {
+        self.journal()?.dead(tag, image, now)
     }
 }
 

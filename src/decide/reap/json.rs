@@ -32,6 +32,12 @@ struct Row<'a> {
     image: Option<String>,
     dead_since: Option<String>,
     goes_after: Option<String>,
+    /// When it was pulled last, where the registry tells that of a dead tag.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pulled: Option<String>,
+    /// When it was first seen dead, if its clock began anew because of a pull.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_dead: Option<String>,
     /// The other tags on the same image that stay.
     siblings: &'a [String],
 }
@@ -85,11 +91,14 @@ impl Plan {
             reason: judgement.reason.to_string(),
             digest: judgement.digest.map(|digest| digest.to_string()),
             image: judgement.image.map(|digest| digest.to_string()),
-            dead_since: judgement.since.map(|since| since.to_string()),
+            dead_since: judgement.clock.since.map(|since| since.to_string()),
             goes_after: judgement
+                .clock
                 .since
-                .filter(|_| judgement.verdict == Verdict::Grace)
+                .filter(|_| judgement.verdict == Verdict::Grace && !judgement.clock.stands)
                 .and_then(|since| Some(grace.end(since)?.to_string())),
+            pulled: judgement.clock.pulled.map(|pulled| pulled.to_string()),
+            first_dead: judgement.clock.first.map(|first| first.to_string()),
             siblings: &judgement.siblings,
         });
         let untagged = self.untagged.iter().map(|leftover| UntaggedRow {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::journal::{Before, Dead, Journal, Untagged};
+use super::pulls::{Clock, Noted, Pulls};
 use super::untagged::{self, Deletion, Leftover};
 use super::{GitFacts, Grace, KeepLast, MaxDelete, Refusal};
 use crate::names::{Branch, CommitId, Digest, GitRepository};
@@ -146,8 +147,8 @@ pub struct Judgement {
     pub verdict: Verdict,
     /// Why.
     pub reason: Reason,
-    /// Since when it is dead, as the journal has it; `None` when its clock has not begun, and for a tag that is alive.
-    pub since: Option<Timestamp>,
+    /// Since when it is dead. That of a tag that is alive has not begun.
+    pub clock: Clock,
     /// Whether it is a content tag; those go last.
     pub order: Order,
     /// The other tags on the same image that stay.
@@ -184,6 +185,8 @@ pub struct Plan {
     pub(super) max_delete: MaxDelete,
     pub(super) delete_untagged: bool,
     pub(super) unread: BTreeSet<Digest>,
+    pub(super) noted: BTreeMap<Digest, Noted>,
+    pub(super) pulls: Pulls,
     pub(super) judgements: Vec<Judgement>,
     pub(super) untagged: Vec<Leftover>,
     pub(super) deletions: Vec<Deletion>,
@@ -215,6 +218,17 @@ impl Plan {
     /// of a tag that is, needs none: so reading a registry costs little more than a request for each tag.
     pub fn unread(&self) -> &BTreeSet<Digest> {
         &self.unread
+    }
+
+    /// Whether the registry must be asked for pulls before the plan is worth anything: clocks run, and it was not.
+    pub fn asks_for_pulls(&self) -> bool {
+        let clocks = self.judgements.iter().any(|judgement| judgement.is_dead() && judgement.image.is_some());
+        clocks && !self.grace.is_none() && self.pulls == Pulls::NotAsked
+    }
+
+    /// Whether an image must not be read without need: it is dead, known, and the registry would count it as a pull.
+    pub fn spares(&self, image: &Digest) -> bool {
+        self.noted.contains_key(image)
     }
 
     /// The tags that are removed, sorted by name.
@@ -266,17 +280,18 @@ impl Plan {
         let dead: BTreeMap<String, Dead> = dead
             .filter_map(|judgement| {
                 let image = judgement.image.or(judgement.digest)?;
-                Some((judgement.tag.clone(), Dead { since: judgement.since.unwrap_or(self.now), image }))
+                let Clock { since, pulled, first, stands: _ } = judgement.clock;
+                Some((judgement.tag.clone(), Dead { since: since.unwrap_or(self.now), image, pulled, first }))
             })
             .collect();
         let untagged = untagged::noted(&self.before, self.delete_untagged, &self.untagged, done, self.now);
-        let journal = Journal::new(self.now, dead, untagged);
+        let journal = Journal::new(self.now, dead, untagged).with_images(&self.noted);
         let is_empty = journal.dead.is_empty() && journal.untagged.is_empty();
         let needs_no_clock = self.grace.is_none() && !self.delete_untagged;
         match &self.before {
-            Before::Read(before)
-                if (&before.dead, &before.untagged) == (&journal.dead, &journal.untagged)
-                    && before.written <= self.now =>
+            Before::Read(Journal { written, dead, untagged, images })
+                if (dead, untagged, images) == (&journal.dead, &journal.untagged, &journal.images)
+                    && *written <= self.now =>
             {
                 None
             }

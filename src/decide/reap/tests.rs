@@ -1,11 +1,13 @@
 //! Tables, a whole plan, and properties.
 
+mod pulls;
 mod untagged;
 
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::prelude::*;
 
 use super::*;
+use crate::decide::reap::pulls::Pulls;
 use crate::names::{GitRepository, GitUrl};
 
 fn repository() -> GitRepository {
@@ -82,8 +84,9 @@ fn git(branches: &[(&str, u8)], reachable: &[u8]) -> GitFacts {
 
 fn found(tags: impl IntoIterator<Item = (String, TagState)>, git: GitFacts) -> Found {
     let repository = "registry.example/acme/app-ci".to_owned();
-    let (children, subjects) = (BTreeMap::new(), BTreeMap::new());
-    Found { registry: RegistryFacts { repository, tags: tags.into_iter().collect(), children, subjects }, git }
+    let (tags, children, subjects, pulls) =
+        (tags.into_iter().collect(), BTreeMap::new(), BTreeMap::new(), Pulls::NotAsked);
+    Found { registry: RegistryFacts { repository, tags, children, subjects, pulls }, git }
 }
 
 fn content(number: u8) -> String {

@@ -5,6 +5,7 @@ use std::fmt;
 use sha2::{Digest as _, Sha256};
 
 use super::journal::{Before, Journal};
+use super::pulls::Clock;
 use super::{Fate, GitFacts, Gone, Judgement, Leftover, MaxDelete, Plan, Reason, Verdict};
 use crate::names::Digest;
 
@@ -59,10 +60,24 @@ impl Plan {
         if self.grace.is_none() {
             return Ok(());
         }
-        match (judgement.verdict, judgement.since) {
+        let Clock { since, pulled, first, stands } = judgement.clock;
+        match (judgement.verdict, since) {
             (Verdict::Grace, None) => write!(f, "; its clock starts with --apply"),
+            (Verdict::Grace, Some(since)) if stands => {
+                write!(f, "; dead since {since}, stays until the registry tells again when it was pulled")
+            }
             (Verdict::Grace, Some(since)) => {
-                write!(f, "; dead since {since}")?;
+                match (first, pulled) {
+                    (None, _) => write!(f, "; dead since {since}")?,
+                    (Some(first), Some(pulled)) => write!(
+                        f,
+                        "; a pull of {pulled} was told after it was first seen dead on {first}: its clock began anew on {since}"
+                    )?,
+                    (Some(first), None) => write!(
+                        f,
+                        "; pulls are told no more since it was first seen dead on {first}: its clock began anew on {since}"
+                    )?,
+                }
                 self.grace.end(since).map_or(Ok(()), |end| write!(f, ", goes after {end}"))
             }
             (Verdict::Remove, Some(since)) => write!(f, "; dead since {since}"),
@@ -124,7 +139,7 @@ impl Fate {
 
 impl fmt::Display for Judgement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { tag, digest, image, verdict, reason, since: _, order: _, siblings } = self;
+        let Self { tag, digest, image, verdict, reason, clock: _, order: _, siblings } = self;
         let digest = digest.as_ref().map_or("-".to_owned(), short);
         write!(f, "{:<8} {} {digest} {reason}", verdict.word().to_uppercase(), one_line(tag))?;
         match verdict {

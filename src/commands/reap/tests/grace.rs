@@ -2,9 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::json;
+
 use super::*;
+use crate::clients::registry::PullTimes;
 use crate::decide::reap::artifact::JournalNote;
 use crate::decide::reap::journal::{Dead, Journal, Untagged};
+use crate::decide::reap::pulls::Noted;
 
 /// What happens to a journal.
 type Harm<'a> = Box<dyn Fn(&Model) + 'a>;
@@ -153,6 +157,60 @@ fn a_run_with_grace_that_is_killed_at_any_request_is_finished_by_the_next_one() 
 }
 
 #[test]
+fn a_run_that_is_killed_where_every_read_is_a_pull_is_finished_one_grace_period_later() {
+    let seen_dead = || {
+        let mut world = story();
+        world.pulled = Some(PullTimes::default());
+        let model = Model::new(world, Deletes::OwnApi, Trouble::None);
+        apply_after(&model, 0);
+        after(model).world.into_inner()
+    };
+    for deletes in [Deletes::OwnApi, Deletes::ByDigest] {
+        for number in 1.. {
+            let model = Model::new(seen_dead(), deletes, Trouble::Kill(number));
+            if run_by(&model, Mode::Apply, &a_day(), after_hours(24)).is_some() {
+                assert!(number > 20, "{deletes:?}: it was killed at some requests");
+                break;
+            }
+            let again = after(model);
+            // What lies below a tombstone must be read.
+            apply_after(&again, 24);
+            assert_eq!(again.world.borrow().hidden(), BTreeSet::new(), "{deletes:?} {number}");
+            apply_after(&again, 48);
+            let left: BTreeSet<String> = again.world.borrow().protected.keys().map(Tag::to_string).collect();
+            let probes = |tag: &String| !tag.starts_with("_reaper-canary-");
+            let tags: BTreeSet<String> = again.world.borrow().tags().into_iter().filter(probes).collect();
+            assert_eq!(tags, left, "{deletes:?} {number}");
+        }
+    }
+}
+
+#[test]
+fn a_page_of_the_plan_is_no_pull_of_what_is_dead() {
+    let mut world = story();
+    world.pulled = Some(PullTimes::default());
+    let model = Model::new(world, Deletes::OwnApi, Trouble::None);
+    apply_after(&model, 0);
+    let pulled = |model: &Model| model.world.borrow().pulled.clone().expect("it tells").images[&manifest(3).digest];
+    let before = pulled(&model);
+    let plan = |html: Option<&Path>| {
+        let (repository, rules, say) = (repository(), a_day(), Say::new(std::io::sink()));
+        let (mode, format) = (Mode::Plan, Format::Text);
+        let request = Request { repository: &repository, rules: &rules, mode, now: after_hours(1), format, html };
+        let mut output = Vec::new();
+        let mut future = Box::pin(plan_and_apply(&model, &request, &mut output, &say));
+        let result = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(result, Poll::Ready(Ok(()))), "{result:?}");
+    };
+    let directory = tempfile::tempdir().expect("there is room");
+    let file = directory.path().join("page.html");
+    plan(Some(&file));
+    let page = std::fs::read_to_string(&file).expect("the page is there");
+    assert!(page.contains(&latest("gone")), "{page}");
+    assert_eq!(pulled(&model), before);
+}
+
+#[test]
 fn two_runs_at_once_do_no_harm() {
     for deletes in [Deletes::ByDigest, Deletes::ByTag] {
         for number in 1..=requests(deletes) + 10 {
@@ -181,8 +239,7 @@ fn two_runs_at_once_do_no_harm() {
 #[test]
 fn two_first_runs_at_once_leave_a_journal_that_both_agree_on() {
     let journal = |since: i64, tags: &[&str]| {
-        let dead =
-            tags.iter().map(|tag| ((*tag).to_owned(), Dead { since: after_hours(since), image: Digest::of(b"") }));
+        let dead = tags.iter().map(|tag| ((*tag).to_owned(), dead(after_hours(since))));
         Journal::new(after_hours(20), dead.collect(), BTreeMap::new())
     };
     let agreed = journal(3, &["a", "b"]).agreed(&journal(5, &["b", "c"]));
@@ -248,23 +305,38 @@ fn a_run_without_grace_writes_no_journal_and_keeps_one_that_is_there_true() {
 
 #[test]
 fn the_longest_journal_can_be_read_again() {
-    let dead = |number: usize| {
+    let dead = |number: u64| {
         let since = after_hours(i64::try_from(number).expect("few"));
-        (format!("{number:0128}"), Dead { since, image: Digest::of(b"") })
+        let far = Timestamp::constant(1_800_000_000, 123_456_789);
+        let image = Digest::of(&number.to_be_bytes());
+        (format!("{number:0128}"), Dead { since, image, pulled: Some(far), first: Some(far) })
     };
-    let untagged = |number: usize| {
+    let untagged = |number: u64| {
         let since = after_hours(i64::try_from(number).expect("few"));
         let parts = (0..number % 7).map(|part| Digest::of(format!("{number} {part}").as_bytes())).collect();
         (Digest::of(number.to_string().as_bytes()), Untagged { since, commit: Some(commit(1)), parts })
     };
     let untagged: BTreeMap<Digest, Untagged> = (0..20_000).map(untagged).collect();
-    let journal = Journal::new(after_hours(0), (0..20_000).map(dead).collect(), untagged);
+    let noted = json!({
+        "commit": commit(1).to_string(), "content": InputsId::from_bytes([1; 32]).to_string(),
+        "children": [manifest(1).digest.to_string(), manifest(2).digest.to_string()],
+    });
+    let noted: Noted = serde_json::from_value(noted).expect("it is what is noted");
+    let known = (0..20_000).map(|number| (dead(number).1.image, noted.clone())).collect();
+    let journal = Journal::new(after_hours(0), (0..20_000).map(dead).collect(), untagged).with_images(&known);
     assert_eq!(journal.dead.len(), Journal::CAPACITY);
     assert!(journal.untagged.len() > 2_000, "{}", journal.untagged.len());
     assert!(journal.untagged.contains_key(&Digest::of(b"0")) && !journal.untagged.contains_key(&Digest::of(b"19999")));
     assert!(journal.dead.contains_key(&dead(0).0) && !journal.dead.contains_key(&dead(19_999).0), "the oldest stay");
+    let images: BTreeSet<Digest> = journal.dead.values().map(|dead| dead.image).collect();
+    assert!(journal.images.len() > 5_000 && journal.images.keys().all(|image| images.contains(image)));
     let artifact = artifact::journal(git_repository().as_str(), &RunId::new([1; 8]), 1, journal.clone());
     assert!(matches!(artifact::kind(&artifact.manifest), artifact::Kind::Journal(_)));
     let note: JournalNote = serde_json::from_slice(&artifact.config).expect("a journal");
     assert_eq!(note.journal, journal);
+}
+
+/// A tag that is dead since then.
+fn dead(since: Timestamp) -> Dead {
+    Dead { since, image: Digest::of(b""), pulled: None, first: None }
 }

@@ -4,11 +4,13 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use jiff::Timestamp;
 
-use crate::clients::registry::{Deleted, Descriptor, Manifest};
+use crate::clients::registry::{Deleted, Descriptor, Manifest, PullTimes};
 use crate::commands::reap::ReapError;
 use crate::commands::reap::outside::{Outside, RegistrySide};
 use crate::decide::reap::artifact::{self, Artifact, JournalNote, Kind};
+use crate::decide::reap::pulls::Pulls;
 use crate::decide::reap::{GitFacts, History, Labels, Lines, Question};
 use crate::names::{Branch, CommitId, Digest, Tag};
 use crate::request::Product;
@@ -56,8 +58,11 @@ pub struct World {
     pub children: BTreeMap<Digest, Vec<Descriptor>>,
     pub tags: BTreeMap<Tag, Digest>,
     pub branches: BTreeMap<Branch, CommitId>,
+    /// When images were pulled, on a registry that tells it and counts every GET of a manifest.
+    pub pulled: Option<PullTimes>,
     /// What must never be lost, not even for one request.
     pub protected: BTreeMap<Tag, Digest>,
+    pub pulls: i64,
     pub requests: usize,
     pub writes: usize,
     /// Whether images may be deleted by their digest.
@@ -84,6 +89,14 @@ impl World {
     pub fn put(&mut self, tag: &str, manifest: &Manifest) {
         self.manifests.insert(manifest.digest, manifest.clone());
         self.tags.insert(tag.parse().expect("a tag"), manifest.digest);
+    }
+
+    /// Somebody pulls an image.
+    pub fn pull(&mut self, digest: &Digest) {
+        if let Some(pulled) = &mut self.pulled {
+            self.pulls += 1;
+            pulled.images.insert(*digest, Timestamp::from_second(self.pulls).expect("few"));
+        }
     }
 
     fn delete(&mut self, digest: &Digest, deletes: Deletes) -> Deleted {
@@ -199,7 +212,11 @@ impl RegistrySide for Model {
     }
 
     async fn manifest(&self, digest: &Digest) -> Result<Option<Manifest>, ReapError> {
-        self.request(|world| world.manifests.get(digest).cloned()).await
+        self.request(|world| {
+            world.pull(digest);
+            world.manifests.get(digest).cloned()
+        })
+        .await
     }
 
     async fn labels(&self, manifest: &Manifest) -> Result<Labels, String> {
@@ -260,6 +277,14 @@ impl RegistrySide for Model {
             Deletes::OwnApi => self.request(|_| Some(Product::Harbor)).await,
             _ => Ok(None),
         }
+    }
+
+    async fn pulls(&self) -> Result<Pulls, ReapError> {
+        let tells = self.world.borrow().pulled.is_some();
+        if !tells {
+            return Ok(Pulls::NotTold);
+        }
+        self.request(|world| Pulls::Told(world.pulled.clone().unwrap_or_default())).await
     }
 
     async fn untag(&self, tag: &Tag, digest: &Digest) -> Result<Deleted, ReapError> {

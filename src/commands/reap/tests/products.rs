@@ -54,18 +54,34 @@ fn fill(simulated: &Simulated) -> Vec<String> {
 }
 
 async fn reap(simulated: &Simulated, mode: Mode) -> (Result<(), String>, String) {
+    let (result, log) = reap_by(simulated, mode, &rules(), 0).await;
+    (result.map(drop), log)
+}
+
+/// The same by other rules, so many hours after the first run; gives the plan.
+async fn reap_by(simulated: &Simulated, mode: Mode, rules: &Rules, hours: i64) -> (Result<String, String>, String) {
     let page = Page::default();
     let say = Say::new(page.clone());
     let outside = Story { registry: simulated.registry(&say) };
     let repository = outside.registry.repository().clone();
-    let rules = rules();
-    let request =
-        Request { repository: &repository, rules: &rules, mode, now: after_hours(0), format: Format::Text, html: None };
-    let result = plan_and_apply(&outside, &request, &mut Vec::new(), &say).await;
+    let now = after_hours(hours);
+    let request = Request { repository: &repository, rules, mode, now, format: Format::Text, html: None };
+    let mut output = Vec::new();
+    let result = plan_and_apply(&outside, &request, &mut output, &say).await;
     let hide = |text: String| text.replace(&simulated.liar.host, "HOST");
     let result = result.map_err(|error| hide(crate::error::Report(&error.into()).to_string()));
-    (result, hide(page.text()))
+    (result.map(|()| String::from_utf8(output).expect("a plan is text")), hide(page.text()))
 }
+
+/// Applies by a grace of a day.
+async fn apply_after(simulated: &Simulated, hours: i64) -> (String, String) {
+    let rules = Rules { grace: "24h".parse().expect("a good duration"), ..rules() };
+    let (result, log) = reap_by(simulated, Mode::Apply, &rules, hours).await;
+    (result.unwrap_or_else(|error| panic!("after {hours} hours: {error}")), log)
+}
+
+/// The products that tell when images were pulled.
+const TELL_PULLS: [Product; 2] = [Product::Harbor, Product::DockerHub];
 
 fn images(simulated: &Simulated) -> Vec<String> {
     simulated.tags().into_iter().filter(|tag| !tag.starts_with("_reaper-journal-")).collect()
@@ -145,4 +161,111 @@ async fn a_registry_whose_api_refuses_and_that_deletes_nothing_says_both() {
     );
     let kept = images(&simulated).into_iter().filter(|tag| !tag.starts_with("_reaper-")).count();
     assert_eq!(kept, before, "{log}");
+}
+
+#[tokio::test]
+async fn our_own_reads_cost_one_grace_period_and_not_each_run() {
+    for product in TELL_PULLS {
+        let simulated = Simulated::start(product).await;
+        let left = fill(&simulated);
+        // The first run reads what is dead, and that is told to the next one as a pull. No later one reads it.
+        for hours in [0, 24, 25, 47] {
+            let (plan, log) = apply_after(&simulated, hours).await;
+            for tag in [latest("gone"), commit(2).to_string(), content(2)] {
+                assert!(images(&simulated).contains(&tag), "{product:?} {hours}: {plan}{log}");
+            }
+        }
+        let (plan, log) = apply_after(&simulated, 48).await;
+        assert_eq!(images(&simulated), left, "{product:?}: {plan}{log}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_pulled_since_it_was_first_seen_dead_stays_for_one_more_grace_period() {
+    for product in TELL_PULLS {
+        let simulated = Simulated::start(product).await;
+        let left = fill(&simulated);
+        let gone = simulated.push(&labels(2), &[]).to_string();
+        for hours in [0, 24] {
+            apply_after(&simulated, hours).await;
+        }
+        // By its digest, as Concourse does; then nobody looks at it for a while.
+        simulated.pull(&gone);
+        apply_after(&simulated, 30).await;
+        let (plan, log) = apply_after(&simulated, 48).await;
+        let pulled = "; a pull of 2026-12-01T10:";
+        let told = |tag: &str, hours: i64| {
+            let line = plan.lines().find(|line| line.contains(&format!(" {tag} "))).expect("each tag has a line");
+            let anew = format!(
+                "Z was told after it was first seen dead on {}: its clock began anew on {}, goes after {}",
+                after_hours(0),
+                after_hours(hours),
+                after_hours(hours + 24)
+            );
+            assert!(line.starts_with("GRACE ") && line.contains(pulled) && line.ends_with(&anew), "{product:?} {line}");
+        };
+        [latest("gone"), commit(2).to_string(), content(2)].iter().for_each(|tag| told(tag, 48));
+        // Its image stays by other tags, which may be what was pulled.
+        assert!(!images(&simulated).contains(&latest("twin")), "{product:?}: {plan}{log}");
+
+        let (plan, log) = apply_after(&simulated, 71).await;
+        assert!(plan.contains(pulled) && plan.contains("grace 3, restore 0, remove 0\n"), "{product:?}: {plan}{log}");
+        let (plan, log) = apply_after(&simulated, 72).await;
+        assert_eq!(images(&simulated), left, "{product:?}: {plan}{log}");
+    }
+}
+
+#[tokio::test]
+async fn where_pulls_are_refused_what_was_pulled_before_stays_and_the_rest_goes() {
+    let simulated = Simulated::start(Product::Harbor).await;
+    let left = fill(&simulated);
+    simulated.pull(&latest("gone"));
+    for hours in [0, 24] {
+        apply_after(&simulated, hours).await;
+    }
+    // A tag that nobody was ever seen pulling.
+    simulated.push(&labels(3), &[&commit(3).to_string()]);
+    let denied = r#"{"errors":[{"code":"FORBIDDEN","message":"forbidden"}]}"#;
+    let mut last = String::new();
+    for hours in [48, 72] {
+        simulated.answers([reply(403, &[], denied)]);
+        let (plan, log) = apply_after(&simulated, hours).await;
+        assert!(
+            log.contains(
+                "when images were pulled is not looked at: the registry answered 403 FORBIDDEN: forbidden (GET http://HOST/"
+            ),
+            "{log}"
+        );
+        let stays =
+            format!("; dead since {}, stays until the registry tells again when it was pulled", after_hours(24));
+        let line = plan.lines().find(|line| line.contains(&latest("gone"))).expect("each tag has a line");
+        assert!(line.starts_with("GRACE ") && line.ends_with(&stays), "{line}");
+        last = plan + &log;
+    }
+    assert!(!images(&simulated).contains(&commit(3).to_string()), "{last}");
+    // It tells again, and that there was no pull meanwhile.
+    let (plan, log) = apply_after(&simulated, 73).await;
+    assert_eq!(images(&simulated), left, "{plan}{log}");
+}
+
+#[tokio::test]
+async fn a_run_that_deletes_images_too_forgets_nothing_of_what_is_dead() {
+    let simulated = Simulated::start(Product::Harbor).await;
+    let left = fill(&simulated);
+    let rules = Rules { grace: "24h".parse().expect("a good duration"), delete_untagged: true, ..rules() };
+    let mut log = String::new();
+    for hours in [0, 24, 48, 60, 72, 80, 96] {
+        if hours == 60 {
+            assert_eq!(images(&simulated), left, "{log}");
+            simulated.push(&labels(3), &[&latest("late"), &commit(3).to_string(), &content(3)]);
+        }
+        let (result, said) = reap_by(&simulated, Mode::Apply, &rules, hours).await;
+        log = said;
+        assert!(result.is_ok(), "{hours}: {result:?}{log}");
+        if hours == 72 {
+            assert!(log.contains("images deleted: 1, manifests: 1, kept tags verified: 6\n"), "{log}");
+        }
+    }
+    // Seen dead at 60, and our own read of then told at 72.
+    assert_eq!(images(&simulated), left, "{log}");
 }

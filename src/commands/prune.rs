@@ -1,7 +1,9 @@
 //! `git-image prune`: keeps the newest versions of the repositories of a registry, and removes the tags of older ones.
 //!
-//! [`crate::decide::prune`] decides; `read` reads, `remove` does it with what the reaper removes with.
+//! [`crate::decide::prune`] decides; `read` reads, `remove` does it with what the reaper removes with; they ask the registry
+//! through `outside`.
 
+mod outside;
 mod read;
 mod remove;
 
@@ -10,8 +12,12 @@ use std::io::{ErrorKind, Read, Write};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use jiff::Timestamp;
+
+use self::outside::Pruned;
 use super::cli::CliError;
 use super::cli::login::LoginArgs;
+use super::reap::args::{Format, Mode};
 use super::reap::{self, canary};
 use crate::clients::registry::Registry;
 use crate::concourse::Edge;
@@ -185,30 +191,62 @@ pub async fn prune(
         protected: args.protect.clone(),
         max_delete: args.max_delete.map_or(MaxDelete::Default, MaxDelete::Count),
     };
+    let request = Request {
+        host: &args.host,
+        rules: &rules,
+        mode: if args.apply { Mode::Apply } else { Mode::Plan },
+        format: if args.json { Format::Json } else { Format::Text },
+        now: edge.now,
+    };
+    plan_and_apply(&repositories, &request, output, say).await?;
+    if let Some(tasks) = tasks {
+        tasks.run(say).await?;
+    }
+    Ok(())
+}
+
+struct Request<'a> {
+    host: &'a RegistryHost,
+    rules: &'a Rules,
+    mode: Mode,
+    format: Format,
+    now: Timestamp,
+}
+
+async fn plan_and_apply<R: Pruned>(
+    repositories: &BTreeMap<String, R>,
+    request: &Request<'_>,
+    output: &mut impl Write,
+    say: &Say,
+) -> Result<(), Error> {
+    let Request { host, rules, mode, format, now } = *request;
     let mut found = BTreeMap::new();
-    for (name, registry) in &repositories {
+    for (name, registry) in repositories {
         say.line(format_args!("reading the tags of {}", registry.repository()));
         found.insert(name.clone(), read::repository(registry, say).await?);
     }
-    let plan = decide::prune(args.host.as_str(), &found, &rules, edge.now);
-    let text = if args.json { plan.json() } else { plan.to_string() };
+    let plan = decide::prune(host.as_str(), &found, rules, now);
+    let text = match format {
+        Format::Text => plan.to_string(),
+        Format::Json => plan.json(),
+    };
     match writeln!(output, "{text}").and_then(|()| output.flush()) {
         // The reader has seen enough.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
         result => result.map_err(CliError::Output)?,
     }
-    if !args.apply {
-        if let Some(registry) = repositories.values().next() {
-            canary::foretell(registry, say).await;
+    match mode {
+        Mode::Plan => {
+            if let Some(registry) = repositories.values().next() {
+                canary::foretell(registry, say).await;
+            }
         }
-        return Ok(());
-    }
-    plan.within_limits().map_err(|refusal| PruneError::Refused { host: args.host.clone(), refusal })?;
-    for (name, judgements) in &plan.repositories {
-        remove::apply(&repositories[name], judgements, &reap::random_run_id()?, say).await?;
-    }
-    if let Some(tasks) = tasks {
-        tasks.run(say).await?;
+        Mode::Apply => {
+            plan.within_limits().map_err(|refusal| PruneError::Refused { host: host.clone(), refusal })?;
+            for (name, judgements) in &plan.repositories {
+                remove::apply(&repositories[name], judgements, &reap::random_run_id()?, say).await?;
+            }
+        }
     }
     Ok(())
 }

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::WRITER;
-use crate::clients::registry::{At, Descriptor, Manifest, Registry};
+use super::outside::Pruned;
+use crate::clients::registry::{Descriptor, Manifest};
 use crate::commands::reap::ReapError;
 use crate::commands::reap::outside::{READS, at_once};
 use crate::commands::reap::read::{closure, is_index, note};
-use crate::commands::reap::registry::config;
 use crate::decide::prune::{Found, State};
 use crate::decide::reap::artifact::{self, Kind, MANIFEST_BYTES, Note};
 use crate::decide::reap::attached;
@@ -35,11 +35,11 @@ enum Known {
 /// # Errors
 ///
 /// The list, a manifest, or what a tag points to, cannot be read. A config that cannot is no error.
-pub async fn repository(registry: &Registry, say: &Say) -> Result<Found, ReapError> {
+pub async fn repository<R: Pruned>(registry: &R, say: &Say) -> Result<Found, ReapError> {
     let listed = registry.tags().await?;
     let tags = listed.iter().filter_map(|text| text.parse::<Tag>().ok());
     let described: BTreeMap<Tag, Option<Descriptor>> =
-        at_once(READS, tags, async |tag| Ok((tag.clone(), registry.resolve(&tag).await?))).await?;
+        at_once(READS, tags, async |tag| Ok((tag.clone(), registry.describe(&tag).await?))).await?;
 
     // What belongs to an image is told by its name, unless a tombstone lies on it.
     let is_asked =
@@ -73,23 +73,11 @@ pub async fn repository(registry: &Registry, say: &Say) -> Result<Found, ReapErr
         Known::Image(created) => Some((digest, created)),
         Known::Gone | Known::Tombstone(_) | Known::Canary | Known::Reaper => None,
     });
-    let pushed = pushed(registry, say).await?;
+    let pushed = registry.pushed().await?.unwrap_or_else(|why| {
+        say.line(format_args!("{}: when the images were pushed is not told: {why}", registry.repository()));
+        BTreeMap::new()
+    });
     Ok(Found { tags, created: created.collect(), pushed, children })
-}
-
-/// When the registry got each image, where the API of its product tells.
-///
-/// What it refuses it refuses the next time too, and the configs are asked each time. What may pass is an error: the order
-/// must not be another one by chance.
-async fn pushed(registry: &Registry, say: &Say) -> Result<BTreeMap<Digest, Timestamp>, ReapError> {
-    match registry.pushed().await {
-        Err(error) if !error.is_passing() => {
-            let repository = registry.repository();
-            say.line(format_args!("{repository}: when the images were pushed is not told: {}", error.why()));
-            Ok(BTreeMap::new())
-        }
-        result => Ok(result?),
-    }
 }
 
 fn state(tag: &str, digest: Digest, known: &BTreeMap<Digest, Known>) -> State {
@@ -105,9 +93,9 @@ fn state(tag: &str, digest: Digest, known: &BTreeMap<Digest, Known>) -> State {
     }
 }
 
-async fn look_at(registry: &Registry, digests: BTreeSet<Digest>) -> Result<BTreeMap<Digest, Known>, ReapError> {
+async fn look_at<R: Pruned>(registry: &R, digests: BTreeSet<Digest>) -> Result<BTreeMap<Digest, Known>, ReapError> {
     at_once(READS, digests, async |digest| {
-        let manifest = registry.manifest(At::Digest(&digest)).await?;
+        let manifest = registry.manifest(&digest).await?;
         let known = match manifest {
             None => Known::Gone,
             Some(manifest) => known(registry, &manifest).await,
@@ -117,22 +105,15 @@ async fn look_at(registry: &Registry, digests: BTreeSet<Digest>) -> Result<BTree
     .await
 }
 
-async fn known(registry: &Registry, manifest: &Manifest) -> Known {
+async fn known<R: Pruned>(registry: &R, manifest: &Manifest) -> Known {
     let (config, as_ours): (_, fn(Note) -> Known) = match artifact::kind(manifest) {
-        Kind::Other => return Known::Image(created(registry, manifest).await),
+        Kind::Other => return Known::Image(registry.created(manifest).await),
         Kind::Journal(_) => return Known::Reaper,
         Kind::Tombstone(config) => (config, Known::Tombstone),
         Kind::Canary(config) => (config, |_| Known::Canary),
     };
-    match note::<_, Note>(registry, &config).await {
+    match note::<R, Note>(registry, &config).await {
         Ok(note) if note.repository == WRITER => as_ours(note),
         Ok(_) | Err(_) => Known::Reaper,
     }
-}
-
-/// When an image was made; or why that cannot be told, in one line.
-async fn created(registry: &Registry, manifest: &Manifest) -> Result<Timestamp, String> {
-    let config = config(registry, manifest).await.map_err(|error| error.to_string())?;
-    let created = config.created.ok_or("its config has no `created`")?;
-    created.parse().map_err(|_| format!("`created` of its config is {created:?}"))
 }

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::outside::Pruned;
 use super::{WRITER, read};
-use crate::clients::registry::Registry;
 use crate::commands::reap::ReapError;
 use crate::commands::reap::canary::{self, Method};
 use crate::commands::reap::read::Images;
@@ -19,7 +19,7 @@ use crate::say::Say;
 /// # Errors
 ///
 /// As the reaper's: see [`ReapError`].
-pub async fn apply(registry: &Registry, plan: &[Judgement], id: &RunId, say: &Say) -> Result<(), ReapError> {
+pub async fn apply<R: Pruned>(registry: &R, plan: &[Judgement], id: &RunId, say: &Say) -> Result<(), ReapError> {
     let run = Run { registry, repository: registry.repository(), writer: WRITER, tag_prefix: "", id, say };
     let planned = by_tag(plan, |one| match one.verdict {
         Verdict::Remove => Some(Target { digest: one.digest?, image: one.image, order: one.order }),
@@ -54,9 +54,9 @@ fn by_tag<T>(plan: &[Judgement], value: impl Fn(&Judgement) -> Option<T>) -> BTr
     plan.iter().filter_map(|one| Some((one.tag.parse().ok()?, value(one)?))).collect()
 }
 
-async fn remove(
-    removal: &mut Removal<'_, Registry>,
-    registry: &Registry,
+async fn remove<R: Pruned>(
+    removal: &mut Removal<'_, R>,
+    registry: &R,
     method: Method,
     planned: BTreeMap<Tag, Target>,
     say: &Say,
@@ -83,8 +83,8 @@ async fn remove(
     in_chunks(removal, method, last).await
 }
 
-async fn in_chunks(
-    removal: &mut Removal<'_, Registry>,
+async fn in_chunks<R: Pruned>(
+    removal: &mut Removal<'_, R>,
     method: Method,
     mut planned: BTreeMap<Tag, Target>,
 ) -> Result<(), ReapError> {

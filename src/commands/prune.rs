@@ -303,3 +303,6 @@ fn aws_key(edge: &Edge, say: &Say) -> Option<AwsKey> {
     [Some(&key.secret), key.session_token.as_ref()].into_iter().flatten().for_each(|secret| say.hide(secret));
     Some(key)
 }
+
+#[cfg(test)]
+mod tests;

@@ -421,4 +421,4 @@ pub(super) fn random_run_id() -> Result<RunId, ReapError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -19,6 +19,10 @@ use crate::names::Digest;
 /// No image is older: docker came in this year, and builds that can be repeated write 1970 or 1980.
 const OLDEST: Timestamp = Timestamp::constant(1_356_998_400, 0);
 
+/// How the tag begins behind which a run notes what it is about to remove after the images that it belongs to. When it is
+/// stopped in between, nothing else tells that the image is gone for good, and not only without a tag.
+pub const BEGUN: &str = "_reaper-prune-";
+
 /// What stays besides the newest.
 #[derive(Debug, Clone)]
 pub struct Rules {
@@ -39,6 +43,9 @@ pub struct Found {
     pub created: BTreeMap<Digest, Result<Timestamp, String>>,
     /// When the registry got the images, of those of which it tells.
     pub pushed: BTreeMap<Digest, Timestamp>,
+    /// What belongs to images of which an earlier prune, which was stopped, was about to remove every tag; and where these
+    /// tags pointed to then.
+    pub begun: BTreeMap<String, Digest>,
     /// What the indexes have. Read only when another tag belongs to an image, or could be on an image of an index.
     pub children: BTreeMap<Digest, BTreeSet<Digest>>,
 }
@@ -151,6 +158,8 @@ pub enum Reason {
     PartOfOlder(String),
     /// It belongs to the image of this tag, which goes.
     AttachedToOlder(String),
+    /// It belongs to an image of which an earlier prune, which was stopped, removed every tag.
+    AttachedToRemoved,
     /// A probe that an earlier prune left.
     LeftOver,
 }
@@ -166,7 +175,11 @@ impl Reason {
             | Self::Attached(_)
             | Self::Reaper => Verdict::Keep,
             Self::Missing | Self::Disorder(_) | Self::SubjectUntagged => Verdict::Unknown,
-            Self::Older(_) | Self::PartOfOlder(_) | Self::AttachedToOlder(_) | Self::LeftOver => Verdict::Remove,
+            Self::Older(_)
+            | Self::PartOfOlder(_)
+            | Self::AttachedToOlder(_)
+            | Self::AttachedToRemoved
+            | Self::LeftOver => Verdict::Remove,
         }
     }
 }
@@ -188,7 +201,7 @@ pub struct Judgement {
     pub verdict: Verdict,
     /// Why.
     pub reason: Reason,
-    /// What belongs to an image goes after its tags.
+    /// What belongs to an image goes after its tags, and what a stopped run noted of it after that.
     pub order: Order,
 }
 
@@ -276,6 +289,7 @@ fn judge(found: &Found, rules: &Rules, now: Timestamp) -> Vec<Judgement> {
             (Some(_), Some((true, holder))) => Reason::AttachedToOlder((*holder).to_owned()),
             (None, Some((false, holder))) => Reason::Part((*holder).to_owned()),
             (None, Some((true, holder))) => Reason::PartOfOlder((*holder).to_owned()),
+            (_, None) if found.begun.get(tag).copied() == state.image() => Reason::AttachedToRemoved,
             (_, None) => Reason::SubjectUntagged,
         };
         reasons.insert(tag, reason);
@@ -289,7 +303,8 @@ fn judge(found: &Found, rules: &Rules, now: Timestamp) -> Vec<Judgement> {
         };
         let created = state.image().and_then(|image| found.created.get(&image)?.as_ref().ok().copied());
         let pushed = state.image().and_then(|image| found.pushed.get(&image)).copied();
-        let order = if attached::subject(tag).is_some() { Order::Last } else { Order::First };
+        let goes_last = attached::subject(tag).is_some() || tag.starts_with(BEGUN);
+        let order = if goes_last { Order::Last } else { Order::First };
         let (tag, digest, image) = (tag.to_owned(), state.digest(), state.image());
         Judgement { tag, digest, image, created, pushed, verdict, reason, order }
     });

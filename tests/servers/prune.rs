@@ -1,9 +1,12 @@
 //! `git-image prune`: what goes, what stays, and what is left when it is stopped.
 
+use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 
+use crate::reap::meets::{is_running, pid, writes};
 use crate::support::image::{OCI_INDEX, OCI_MANIFEST};
 use crate::support::program::{Program, Ran};
+use crate::support::proxy::{Proxy, Then};
 use crate::support::registry::{Access, Account, Deletion, Options, Registry, Transport};
 use crate::support::servers;
 
@@ -179,6 +182,57 @@ fn what_a_stopped_run_left_is_undone_or_finished() {
     assert_eq!((tags(&ran, "REMOVE"), tags(&ran, "RESTORE")), (vec!["prune-stopped:1"], vec!["prune-stopped:3"]));
     assert_eq!(registry.tags(name), ["2", "3"]);
     assert_eq!(registry.digest(name, "3").as_ref(), Some(&digests[2]));
+}
+
+#[test]
+fn a_run_that_is_killed_at_any_write_is_finished_by_the_next_one() {
+    let (registry, name) = (servers().registry(), "prune-killed");
+    let fill = || {
+        let digests = [1, 2, 3, 4].map(|number| push(registry, name, &format!("v{number}"), &day(number)));
+        push(registry, name, "also", &day(1));
+        push(registry, name, "latest", &day(2));
+        push(registry, name, "release", &day(2));
+        for digest in [&digests[0], &digests[3]] {
+            let signature = format!("{}.sig", digest.replace(':', "-"));
+            put(registry, name, &signature, "application/vnd.oci.empty.v1+json", b"{}");
+        }
+        digests
+    };
+    let digests = fill();
+    let signature = format!("{}.sig", digests[3].replace(':', "-"));
+    let images = [("latest", 1), ("release", 1), ("v2", 1), ("v3", 2), ("v4", 3)];
+    let kept: Vec<&str> = ["latest", "release", &signature, "v2", "v3", "v4"].into();
+    let assert_kept = |when: &str| {
+        for (tag, image) in images {
+            assert_eq!(registry.digest(name, tag).as_ref(), Some(&digests[image]), "{tag} after {when}");
+            registry.image_config(name, tag);
+        }
+        assert!(registry.digest(name, &signature).is_some(), "after {when}");
+    };
+    for write in 1.. {
+        fill();
+        let mut seen = 0;
+        let proxy = Proxy::start(&registry.host(), move |request| {
+            seen += usize::from(writes(request));
+            if seen == write && writes(request) { Then::Hold } else { Then::Pass }
+        });
+        let host = proxy.host();
+        let asked = ["--keep-last", "2", "--protect", "rel*", "--apply"];
+        let running = ["prune", "--insecure", "--host", &host, "--match", name].into_iter().chain(asked);
+        let running = Program::git_image(running).start("");
+        let Some(request) = proxy.wait_until_held_or(|| !is_running(running.id())) else {
+            assert_eq!(running.wait().code, Some(0));
+            assert!(write > 20, "writes of all kinds were tried: {write}");
+            break;
+        };
+        kill_process(pid(running.id()), Signal::KILL).expect("the program still runs");
+        assert_eq!(running.wait().code, None);
+        assert_kept(&request);
+        let again = prune(registry, name, &asked);
+        assert_eq!(again.code, Some(0), "after {request}:\n{}{}", again.stdout, again.stderr);
+        assert_kept(&request);
+        assert_eq!(registry.tags(name), kept, "after {request}");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod access;
 mod attached;
 mod broken_git;
 mod grace;
-mod meets;
+pub mod meets;
 mod refusals;
 mod rules;
 mod story;

@@ -48,11 +48,14 @@ pub async fn repository<R: Pruned>(registry: &R, say: &Say) -> Result<Found, Rea
     let asked: BTreeSet<Digest> =
         asked.filter(|(tag, found)| is_asked(tag, found)).map(|(_, found)| found.digest).collect();
     let mut known = look_at(registry, asked).await?;
-    let below = known.values().filter_map(|one| match one {
-        Known::Tombstone(note) => Some(note.tags.values().copied()),
+    let hidden = known.values().filter_map(|one| match one {
+        Known::Tombstone(note) => Some(&note.tags),
         Known::Gone | Known::Image(_) | Known::Canary | Known::Reaper => None,
     });
-    let below = below.flatten().filter(|digest| !known.contains_key(digest)).collect();
+    let hidden = hidden.flatten().map(|(tag, digest)| (tag.clone(), *digest));
+    let (begun, hidden): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        hidden.partition(|(tag, _)| attached::subject(tag).is_some());
+    let below = hidden.values().chain(begun.values()).filter(|digest| !known.contains_key(digest)).copied().collect();
     known.extend(look_at(registry, below).await?);
 
     let mut children = BTreeMap::new();
@@ -77,7 +80,7 @@ pub async fn repository<R: Pruned>(registry: &R, say: &Say) -> Result<Found, Rea
         say.line(format_args!("{}: when the images were pushed is not told: {why}", registry.repository()));
         BTreeMap::new()
     });
-    Ok(Found { tags, created: created.collect(), pushed, children })
+    Ok(Found { tags, created: created.collect(), pushed, begun, children })
 }
 
 fn state(tag: &str, digest: Digest, known: &BTreeMap<Digest, Known>) -> State {

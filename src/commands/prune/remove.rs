@@ -8,8 +8,8 @@ use crate::commands::reap::ReapError;
 use crate::commands::reap::canary::{self, Method};
 use crate::commands::reap::read::Images;
 use crate::commands::reap::remove::{CHUNK, Removal, Run, Target};
-use crate::decide::prune::{Judgement, Reason, State, Verdict};
-use crate::decide::reap::artifact::RunId;
+use crate::decide::prune::{BEGUN, Judgement, Reason, State, Verdict};
+use crate::decide::reap::artifact::{self, RunId};
 use crate::decide::reap::{Order, attached};
 use crate::names::{Digest, Tag};
 use crate::say::Say;
@@ -45,7 +45,7 @@ pub async fn apply<R: Pruned>(registry: &R, plan: &[Judgement], id: &RunId, say:
     let method = canary::prove(&run).await?;
     removal.images.save(registry, images).await?;
     say.line(format_args!("{}: {}", run.repository, method.proven()));
-    let result = remove(&mut removal, registry, method, planned, say).await;
+    let result = remove(&mut removal, &run, method, planned).await;
     removal.conclude(result).await?;
     removal.report()
 }
@@ -56,31 +56,68 @@ fn by_tag<T>(plan: &[Judgement], value: impl Fn(&Judgement) -> Option<T>) -> BTr
 
 async fn remove<R: Pruned>(
     removal: &mut Removal<'_, R>,
-    registry: &R,
+    run: &Run<'_, R>,
     method: Method,
     planned: BTreeMap<Tag, Target>,
-    say: &Say,
 ) -> Result<(), ReapError> {
-    let (first, mut last): (BTreeMap<_, _>, BTreeMap<_, _>) =
+    let (first, last): (BTreeMap<_, _>, BTreeMap<_, _>) =
         planned.into_iter().partition(|(_, target)| target.order == Order::First);
-    in_chunks(removal, method, first).await?;
-    if !last.is_empty() {
-        // Somebody may have set another tag on an image meanwhile.
-        let found = read::repository(registry, say).await?;
-        let tagged: BTreeSet<Digest> = found.tags.values().filter_map(|state| State::image(*state)).collect();
-        let is_used = |image: &Digest| {
-            tagged.contains(image)
-                || found.children.iter().any(|(index, all)| tagged.contains(index) && all.contains(image))
-        };
-        last.retain(|tag, _| {
-            let stays = attached::subject(tag.as_str()).is_some_and(|subject| is_used(&subject));
-            if stays {
-                say.line(format_args!("kept {tag}: a tag is on its image again"));
-            }
-            !stays
-        });
+    let (mut attached, begun): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        last.into_iter().partition(|(tag, _)| attached::subject(tag.as_str()).is_some());
+    if attached.is_empty() {
+        in_chunks(removal, method, first).await?;
+        return in_chunks(removal, method, begun).await;
     }
-    in_chunks(removal, method, last).await
+    let note = Begun::note(run, &attached).await?;
+    in_chunks(removal, method, first).await?;
+    // Somebody may have set another tag on an image meanwhile.
+    let found = read::repository(run.registry, run.say).await?;
+    let tagged: BTreeSet<Digest> = found.tags.values().filter_map(|state| State::image(*state)).collect();
+    let is_used = |image: &Digest| {
+        tagged.contains(image)
+            || found.children.iter().any(|(index, all)| tagged.contains(index) && all.contains(image))
+    };
+    attached.retain(|tag, _| {
+        let stays = attached::subject(tag.as_str()).is_some_and(|subject| is_used(&subject));
+        if stays {
+            run.say.line(format_args!("kept {tag}: a tag is on its image again"));
+        }
+        !stays
+    });
+    in_chunks(removal, method, attached).await?;
+    in_chunks(removal, method, begun).await?;
+    note.remove(run.registry, method).await
+}
+
+/// What a run notes before it removes the images to which something belongs.
+struct Begun {
+    tag: Tag,
+    digest: Digest,
+}
+
+impl Begun {
+    /// Writes which of these tags are to go, and where they point to.
+    async fn note<R: Pruned>(run: &Run<'_, R>, attached: &BTreeMap<Tag, Target>) -> Result<Self, ReapError> {
+        let tag: Tag = format!("{BEGUN}{}", run.id.as_str()).parse().map_err(ReapError::Prefix)?;
+        let tags = attached.iter().filter_map(|(tag, target)| Some((tag.to_string(), target.image?))).collect();
+        // No tombstone of the run has this number and these tags.
+        let note = artifact::tombstone(WRITER, run.id, 0, tags);
+        run.registry.push_note(&note).await?;
+        run.registry.put_once(&tag, &note.manifest).await?;
+        Ok(Self { tag, digest: note.manifest.digest })
+    }
+
+    /// Removes it. What stays of it, the next run removes.
+    async fn remove<R: Pruned>(self, registry: &R, method: Method) -> Result<(), ReapError> {
+        match method {
+            Method::OwnApi(_) => registry.untag(&self.tag, &self.digest).await?,
+            Method::ByTag => registry.delete_tag(&self.tag).await?,
+            Method::Tombstone => return registry.delete(&self.digest).await.map(drop),
+        };
+        // It is an artifact of ours: what cannot be deleted only takes space.
+        let _ = registry.delete(&self.digest).await;
+        Ok(())
+    }
 }
 
 async fn in_chunks<R: Pruned>(

@@ -1,7 +1,7 @@
 //! What holds at every request, whoever else is at work.
 
 mod grace;
-mod model;
+pub mod model;
 mod products;
 mod untagged;
 

@@ -73,6 +73,23 @@ fn what_was_pushed_last_is_newest_where_the_registry_tells_that_of_all() {
 }
 
 #[test]
+fn what_a_stopped_run_had_begun_to_remove_with_its_image_goes_after_it() {
+    let [first, second] = [1, 2].map(|number| format!("sha256-{}.sig", image(number).hex()));
+    let mut found = found(&[("b", 2), (&first, 11), (&second, 12)]);
+    found.begun = [(first.clone(), image(11)), (second.clone(), image(12))].into();
+    let expected = [
+        "b Keep: one of the newest 1".to_owned(),
+        format!("{first} Remove: belongs to an image that an earlier prune removed"),
+        format!("{second} Keep: belongs to the image of tag b, which stays"),
+    ];
+    assert_eq!(judged(&found, &rules(1)), expected);
+    // Somebody signed it again since.
+    found.begun.insert(first.clone(), image(99));
+    let stays = format!("{first} Unknown: belongs to an image that no tag points to");
+    assert_eq!(judged(&found, &rules(1))[1], stays);
+}
+
+#[test]
 fn the_newest_stay_with_every_tag_and_an_image_counts_once() {
     let found = found(&[
         ("1.0", 1),

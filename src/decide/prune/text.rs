@@ -67,6 +67,7 @@ impl fmt::Display for Reason {
             Self::Older(last) => write!(f, "older than the newest {last}"),
             Self::PartOfOlder(tag) => write!(f, "part of the index of tag {}", one_line(tag)),
             Self::AttachedToOlder(tag) => write!(f, "belongs to the image of tag {} alone", one_line(tag)),
+            Self::AttachedToRemoved => f.write_str("belongs to an image that an earlier prune removed"),
             Self::LeftOver => f.write_str("left by an earlier prune"),
         }
     }

@@ -13,7 +13,8 @@ use crate::support::program::Program;
 use crate::support::proxy::{Proxy, Then};
 use crate::support::servers;
 
-fn writes(request: &str) -> bool {
+/// Whether a request may change something.
+pub fn writes(request: &str) -> bool {
     !request.starts_with("GET ") && !request.starts_with("HEAD ")
 }
 

@@ -137,7 +137,7 @@ impl World {
     pub fn tags(&self) -> BTreeSet<String> {
         let images = self.tags.iter().filter(|(tag, _)| !tag.as_str().starts_with("_reaper-journal-"));
         let each = images.map(|(tag, digest)| {
-            let manifest = self.manifests.get(digest).expect("no tag dangles");
+            let manifest = self.manifests.get(digest).unwrap_or_else(|| panic!("{tag} dangles"));
             assert_eq!(artifact::kind(manifest), Kind::Other, "{tag} points to an artifact of the reaper");
             tag.to_string()
         });
@@ -157,7 +157,8 @@ impl Model {
         Self { world: RefCell::new(world), deletes, trouble, event: RefCell::new(None) }
     }
 
-    async fn request<T>(&self, effect: impl FnOnce(&mut World) -> T) -> Result<T, ReapError> {
+    /// One request: what happens at it, then its effect.
+    pub async fn request<T>(&self, effect: impl FnOnce(&mut World) -> T) -> Result<T, ReapError> {
         let number = {
             let mut world = self.world.borrow_mut();
             world.requests += 1;

@@ -10,7 +10,7 @@ use super::read::{self, Images};
 use super::record::Record;
 use super::remove::{CHUNK, Removal, Run, Target};
 use super::{ReapError, decide_by_labels, refused, untagged};
-use crate::decide::reap::{self as decide, Done, Found, Judgement, Order, Plan, Reason, Rules, TagState, Verdict};
+use crate::decide::reap::{self as decide, Done, Found, Judgement, Order, Plan, Rules, TagState, Verdict};
 use crate::decide::tags::OurTag;
 use crate::names::{Digest, Tag};
 
@@ -104,8 +104,8 @@ fn removals(plan: &Plan) -> BTreeMap<Tag, Target> {
 /// The tags that stay, and what they point to.
 pub fn kept(plan: &Plan) -> BTreeMap<Tag, Digest> {
     by_tag(plan.judgements().iter(), |judgement| match judgement.verdict {
-        // Runs move their journals, and clean up after themselves.
-        _ if matches!(judgement.reason, Reason::Journal | Reason::LeftOverCanary) => None,
+        // Runs move their journals, and clean up after themselves; those of prune, too.
+        _ if judgement.tag.contains("_reaper-") => None,
         Verdict::Keep | Verdict::Foreign | Verdict::Unknown | Verdict::Grace => judgement.digest,
         Verdict::Restore => judgement.image,
         Verdict::Remove => None,

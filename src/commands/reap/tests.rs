@@ -398,6 +398,27 @@ fn a_kept_tag_that_somebody_else_removes_is_put_back_and_named() {
 }
 
 #[test]
+fn a_probe_that_another_command_takes_away_meanwhile_is_not_missed() {
+    let probe = artifact::canary("git-image prune", &RunId::new([7; 8]), 1);
+    let tag: Tag = "_reaper-canary-0707070707070707-a".parse().expect("a tag");
+    for number in 1..=requests(Deletes::ByDigest) {
+        let mut world = story();
+        world.notes.insert(Digest::of(&probe.config), probe.config.clone());
+        world.put(tag.as_str(), &probe.manifest);
+        let model = Model::new(world, Deletes::ByDigest, Trouble::None);
+        let (tag, digest) = (tag.clone(), probe.manifest.digest);
+        let clean: Event = Box::new(move |world| {
+            world.tags.remove(&tag);
+            world.manifests.remove(&digest);
+        });
+        model.event.replace(Some((number, clean)));
+        let result = run(&model, Mode::Apply).expect("nobody killed it");
+        assert!(result.is_ok(), "{number}: {result:?}");
+        assert_reaped(&model);
+    }
+}
+
+#[test]
 fn a_tag_that_goes_with_its_branch_meanwhile_is_not_put_back() {
     let tags = [latest("feature"), commit(6).to_string(), content(4)].map(|tag| tag.parse::<Tag>().expect("a tag"));
     for number in 1..verifying(Deletes::ByDigest) {

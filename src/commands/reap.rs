@@ -147,8 +147,8 @@ pub enum ReapError {
     /// The system has no random number.
     #[error("cannot read a random number from /dev/urandom")]
     Random(#[source] std::io::Error),
-    /// git's refs never held still.
-    #[error("cannot read the branches of git repository {repository}: they moved each time that they were read")]
+    /// Some of git's refs went each time.
+    #[error("cannot read the branches of git repository {repository}: some went each time that they were read")]
     GitMoves {
         /// The git repository.
         repository: GitRepository,
@@ -221,7 +221,7 @@ impl ReapError {
                     .to_owned(),
             ),
             Self::Lost { tag, .. } => Some(format!("build the image again; if {tag} is not ours, push it again")),
-            Self::GitMoves { .. } => Some("run it again when less is being pushed".to_owned()),
+            Self::GitMoves { .. } => Some("run it again when nobody is deleting branches".to_owned()),
             Self::Prefix(_) | Self::Random(_) | Self::Directory { .. } | Self::Output(_) | Self::Page { .. } => None,
             Self::Registry(error) => error.hint(),
             Self::Git(error) => error.hint(),

@@ -14,6 +14,9 @@ use crate::names::{Branch, CommitId, ObjectId};
 /// How many objects are fetched by their names without git: Dockerfiles and their like.
 const FEW_OBJECTS: usize = 32;
 
+/// Where all branches and tags of the server are kept.
+const PLACE_OF_ALL: &str = "refs/git-image/all/";
+
 /// The newest commit of a branch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tip {
@@ -108,6 +111,18 @@ impl Git {
         Ok(listed.into_refs())
     }
 
+    /// Every branch and tag as [`Want::AllRefs`] was last fetched: of all of these, everything is here. The default branch
+    /// is none of what is fetched.
+    ///
+    /// # Errors
+    ///
+    /// Nothing was fetched, or our repository is damaged.
+    pub async fn fetched_refs(&self) -> Result<Refs, GitError> {
+        let printed =
+            self.local("show-ref").arg("--dereference").output().await.map_err(|error| self.explain(error))?;
+        Ok(Listed::read_local(&printed).into_refs())
+    }
+
     /// Fetches commits and trees, and blobs only from a server that cannot leave them out. Gives the commit that a
     /// branch or commit was wanted for; for all refs `None`.
     ///
@@ -135,7 +150,7 @@ impl Git {
                 (None, vec![format!("+{commit}:{local}")], Some(local))
             }
             Want::AllRefs => {
-                let all = |kind| format!("+refs/{kind}/*:refs/git-image/all/{kind}/*");
+                let all = |kind| format!("+refs/{kind}/*:{PLACE_OF_ALL}{kind}/*");
                 (Some("--prune"), vec![all("heads"), all("tags")], None)
             }
         };
@@ -351,6 +366,19 @@ impl Listed {
         Some(listed)
     }
 
+    /// What `git show-ref --dereference` printed of all branches and tags that were fetched, by their names on the server.
+    fn read_local(printed: &[u8]) -> Self {
+        let mut listed = Self::default();
+        for line in printed.split(|&b| b == b'\n') {
+            let Some(space) = line.iter().position(|&b| b == b' ') else { continue };
+            let commit = String::from_utf8_lossy(&line[..space]).parse();
+            if let (Some(name), Ok(commit)) = (line[space + 1..].strip_prefix(PLACE_OF_ALL.as_bytes()), commit) {
+                listed.refs.insert([b"refs/", name].concat(), commit);
+            }
+        }
+        listed
+    }
+
     /// Branches and tags; what is neither is left out.
     pub(super) fn into_refs(self) -> Refs {
         let mut refs = Refs { default_branch: self.head, ..Refs::default() };
@@ -386,6 +414,15 @@ mod tests {
         assert_eq!(listed.head.map(|branch| branch.to_string()), Some("main".to_owned()));
         let names: Vec<_> = listed.refs.keys().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
         assert_eq!(names, ["HEAD", "refs/heads/main", "refs/tags/v1", "refs/tags/v1^{}"]);
+    }
+
+    #[test]
+    fn what_was_fetched_of_all_refs_reads_as_the_server_lists_it() {
+        let id = |digit: &str| digit.repeat(40);
+        let listed = format!("{0}\trefs/heads/a/b\n{1}\trefs/tags/v1\n{0}\trefs/tags/v1^{{}}\n", id("a"), id("b"));
+        let local = listed.replace("\trefs/", " refs/git-image/all/");
+        let local = format!("{local}{} refs/git-image/branches/x\n", id("c"));
+        assert_eq!(Some(Listed::read_local(local.as_bytes())), Listed::read_lines(listed.as_bytes()));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::names::{CommitId, Repository};
 use crate::request::Source;
 use crate::say::Say;
 
-/// How often git is fetched from until its refs hold still.
+/// How often git is fetched from until no ref goes meanwhile.
 const ROUNDS: usize = 5;
 
 /// The real outside.
@@ -60,11 +60,7 @@ impl Servers {
     }
 
     async fn refs(&self) -> Result<GitFacts, ReapError> {
-        let Refs { branches, tags, others, default_branch } = self.git.refs().await?;
-        let others = others.into_iter().collect();
-        let (history, reachable, lines) = (History::Complete, BTreeSet::new(), Lines::default());
-        let asked = Question::default();
-        Ok(GitFacts { default_branch, branches, others, tags, history, reachable, lines, asked })
+        Ok(facts_of(self.git.refs().await?))
     }
 
     /// Which commits the refs reach, of which everything is here.
@@ -123,17 +119,65 @@ impl Outside for Servers {
             }
             // Asked for everything, a server whose own history is cut off says where; asked for nothing it would not.
             self.git.fetch(&Want::AllRefs, Depth::Everything).await?;
-            let again = self.refs().await?;
-            if !again.same_refs(&facts) {
-                // What was fetched may be neither of the two.
-                facts = again;
+            let default_branch = facts.default_branch.clone();
+            let fetched = facts_of(Refs { default_branch, ..self.git.fetched_refs().await? });
+            // What is pushed meanwhile only adds. What is gone meanwhile is gone only when it is not listed again.
+            if !has_all_of(&fetched, &facts) {
+                facts = self.refs().await?;
                 continue;
             }
             if self.git.is_shallow()? {
-                return Ok(GitFacts { history: History::Shallow, ..facts });
+                return Ok(GitFacts { history: History::Shallow, ..fetched });
             }
-            return self.reach(facts, question).await;
+            return self.reach(fetched, question).await;
         }
         Err(ReapError::GitMoves { repository: self.git.repository().clone() })
+    }
+}
+
+/// What refs tell, before it is known what they reach.
+fn facts_of(refs: Refs) -> GitFacts {
+    let Refs { branches, tags, others, default_branch } = refs;
+    let others = others.into_iter().collect();
+    let (history, reachable, lines) = (History::Complete, BTreeSet::new(), Lines::default());
+    let asked = Question::default();
+    GitFacts { default_branch, branches, others, tags, history, reachable, lines, asked }
+}
+
+/// Whether each branch and tag that was listed is among those that were fetched, wherever it points to by now.
+fn has_all_of(fetched: &GitFacts, listed: &GitFacts) -> bool {
+    listed.branches.keys().all(|branch| fetched.branches.contains_key(branch))
+        && listed.tags.keys().all(|tag| fetched.tags.contains_key(tag))
+        && listed.others.len() <= fetched.others.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_listed_must_be_among_what_was_fetched_whatever_it_points_to() {
+        let commit = |number: u8| CommitId::from_bytes([number; 20]);
+        let facts = |branches: &[(&str, u8)], tags: &[&str], others: &[u8]| {
+            facts_of(Refs {
+                branches: branches
+                    .iter()
+                    .map(|(name, tip)| (name.parse().expect("a good branch"), commit(*tip)))
+                    .collect(),
+                tags: tags.iter().map(|name| ((*name).to_owned(), commit(9))).collect(),
+                others: others.iter().map(|tip| commit(*tip)).collect(),
+                default_branch: None,
+            })
+        };
+        let listed = facts(&[("master", 1), ("a", 2)], &["v1"], &[7]);
+        for (fetched, has_all) in [
+            (facts(&[("master", 1), ("a", 2)], &["v1"], &[7]), true),
+            (facts(&[("master", 3), ("a", 2), ("new", 3)], &["v1", "v2"], &[8, 9]), true),
+            (facts(&[("master", 1)], &["v1"], &[7]), false),
+            (facts(&[("master", 1), ("a", 2)], &[], &[7]), false),
+            (facts(&[("master", 1), ("a", 2)], &["v1"], &[]), false),
+        ] {
+            assert_eq!(has_all_of(&fetched, &listed), has_all, "{fetched:?}");
+        }
     }
 }

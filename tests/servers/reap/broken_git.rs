@@ -102,7 +102,7 @@ fn what_git_did_wrong_is_said_with_what_was_done_by_then() {
         for image in &saved {
             image.put(project.name, &image.tag);
         }
-        let proxy = Proxy::start(&servers().git().host(), from_question(6, then));
+        let proxy = Proxy::start(&servers().git().host(), from_question(5, then));
         let ran = apply(&behind(&project, &proxy));
         assert_eq!(ran.code, Some(1), "{}", ran.stderr);
         let (_, error) = ran.stderr.split_once("\nerror: ").expect("it ends with an error");

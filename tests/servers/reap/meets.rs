@@ -1,5 +1,6 @@
 //! What else may happen while the reaper runs: it is killed, somebody pushes, somebody removes.
 
+use std::process::Command;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
@@ -11,6 +12,7 @@ use crate::project::Project;
 use crate::support::git::file;
 use crate::support::program::Program;
 use crate::support::proxy::{Proxy, Then};
+use crate::support::server::run;
 use crate::support::servers;
 
 /// Whether a request may change something.
@@ -238,4 +240,28 @@ fn a_tombstone_whose_answer_is_lost_is_never_put_twice() {
     let again = apply(&project.source);
     assert_eq!(again.code, Some(0), "{}", again.stderr);
     assert_eq!(tags(&again.stdout, "REMOVE"), dead);
+}
+
+#[test]
+fn a_push_at_every_question_to_git_stops_no_run() {
+    let (project, dead) = after_a_branch("reap-pushes");
+    let kept: Vec<String> = project.tags().into_iter().filter(|tag| !dead.contains(tag)).collect();
+    let path = project.git.path().display().to_string();
+    let pushes = Arc::new(Mutex::new(0));
+    let counted = Arc::clone(&pushes);
+    let proxy = Proxy::start(&servers().git().host(), move |request| {
+        if request.starts_with("POST ") {
+            let git = |arguments: &[&str]| run(Command::new("git").args(["-C", &path]).args(arguments));
+            let identity = ["-c", "user.name=Ada", "-c", "user.email=ada@acme.example"];
+            let commit = git(&[&identity[..], &["commit-tree", "plain^{tree}", "-p", "plain", "-m", "more"]].concat());
+            git(&["update-ref", "refs/heads/plain", &commit]);
+            *counted.lock().expect("nobody panicked") += 1;
+        }
+        Then::Pass
+    });
+    let ran = apply(&project.source_with(&[("/git/uri", json!(format!("http://{}/reap-pushes.git", proxy.host())))]));
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert_eq!(project.tags(), kept);
+    let pushes = *pushes.lock().expect("nobody panicked");
+    assert!(5 < pushes && ran.stderr.contains("git has moved meanwhile; deciding again"), "{pushes}: {}", ran.stderr);
 }

@@ -11,10 +11,10 @@ use super::outside::{Outside, READS, RegistrySide, at_once};
 use super::read::{self, Images};
 use super::record::Record;
 use super::remove::{CHUNK, Removal};
-use super::{ReapError, decide_by_labels};
+use super::{ReapError, decide_by_labels, refused};
 use crate::clients::registry::{Deleted, Manifest};
 use crate::decide::reap::journal::Untagged;
-use crate::decide::reap::{Deletion, Done, Found, Origin, TagState};
+use crate::decide::reap::{self as decide, Deletion, Done, Found, Origin, TagState};
 use crate::names::{Digest, Tag};
 
 /// How many manifests are deleted at once: each makes a server look through all its tags.
@@ -101,9 +101,12 @@ pub async fn delete<O: Outside>(
     }
     canary::may_delete(run, None).await?;
 
+    let due: BTreeSet<Digest> = deletions.iter().map(|deletion| deletion.image).collect();
     let mut work = Deleting {
         reaping,
-        found: &found,
+        planned: due.clone(),
+        due,
+        found,
         gone: BTreeMap::new(),
         done: Done::default(),
         refused: Refused::default(),
@@ -155,7 +158,11 @@ impl Refused {
 
 struct Deleting<'a, O: Outside> {
     reaping: &'a Reaping<'a, O>,
-    found: &'a Found,
+    /// The images that are to be deleted.
+    planned: BTreeSet<Digest>,
+    /// Those of them that git, as it is now, lets go.
+    due: BTreeSet<Digest>,
+    found: Found,
     /// What was deleted, to put it back.
     gone: BTreeMap<Digest, Manifest>,
     done: Done,
@@ -166,22 +173,31 @@ struct Deleting<'a, O: Outside> {
 
 impl<O: Outside> Deleting<'_, O> {
     async fn delete_all(&mut self, deletions: &[&Deletion]) -> Result<(), ReapError> {
-        let Reaping { outside, rules, run, .. } = self.reaping;
         for chunk in deletions.chunks(CHUNK) {
-            let git = outside.git(&self.found.registry.question(rules), Some(&self.found.git)).await?;
-            if !git.same_refs(&self.found.git) {
-                run.say.line("git has moved meanwhile; the next run deletes what is left");
-                return Ok(());
-            }
+            let alive = self.alive_meanwhile().await?;
             let held = self.held_meanwhile().await?;
-            let (again, free): (Vec<&Deletion>, Vec<&Deletion>) =
-                chunk.iter().partition(|deletion| !deletion.manifests.is_disjoint(&held));
+            let (again, free): (Vec<&Deletion>, Vec<&Deletion>) = chunk
+                .iter()
+                .partition(|deletion| alive.contains(&deletion.image) || !deletion.manifests.is_disjoint(&held));
             for deletion in again {
-                run.say.line(format_args!("kept {}: a tag that came meanwhile needs it", deletion.image));
+                self.reaping.run.say.line(format_args!("kept {}: it is needed again", deletion.image));
             }
             self.delete_chunk(&free).await?;
         }
         Ok(())
+    }
+
+    /// The images that were to be deleted and stay, as git has moved. What would go besides has not been shown.
+    async fn alive_meanwhile(&mut self) -> Result<BTreeSet<Digest>, ReapError> {
+        let Reaping { outside, rules, now, run } = self.reaping;
+        let git = outside.git(&self.found.registry.question(rules), Some(&self.found.git)).await?;
+        if !git.same_refs(&self.found.git) {
+            run.say.line("git has moved meanwhile; deciding again");
+            self.found.git = git;
+            let plan = decide::reap(&self.found, rules, *now).map_err(|refusal| refused(run.repository, refusal))?;
+            self.due = plan.deletions().iter().map(|deletion| deletion.image).collect();
+        }
+        Ok(self.planned.difference(&self.due).copied().collect())
     }
 
     /// What the tags need that were not there when everything was read. A put that uses an image again sets at least one

@@ -281,7 +281,12 @@ fn an_index_that_is_pushed_meanwhile_gets_back_what_it_lacks() {
 }
 
 #[test]
-fn a_branch_that_moves_ends_the_deletion() {
+fn a_branch_that_comes_back_keeps_its_image_and_another_one_does_not() {
+    let other = || -> Event { Box::new(|world| world.branches.extend([(branch("other"), commit(77))])) };
+    with_event_at_every_request(other, |number, model, result| {
+        assert!(result.is_ok() && !has(model, 3), "{number}: {result:?}");
+    });
+
     let push = || -> Event { Box::new(|world| world.branches.extend([(branch("back"), commit(3))])) };
     with_event_at_every_request(push, |number, model, _| {
         let deleted = model.world.borrow().deleted.first().copied();

@@ -14,7 +14,7 @@ use super::remove::{CHUNK, Removal};
 use super::{ReapError, decide_by_labels, refused};
 use crate::clients::registry::{Deleted, Manifest};
 use crate::decide::reap::journal::Untagged;
-use crate::decide::reap::{self as decide, Deletion, Done, Found, Origin, TagState};
+use crate::decide::reap::{self as decide, Deletion, Done, Found, Origin, Plan, TagState};
 use crate::names::{Digest, Tag};
 
 /// How many manifests are deleted at once: each makes a server look through all its tags.
@@ -93,18 +93,17 @@ pub async fn delete<O: Outside>(
     let git = outside.git(&registry.question(rules), None).await?;
     let mut found = Found { registry, git };
     let plan = decide_by_labels(*outside, run.repository, rules, *now, &mut found, &mut images).await?;
-    let deletions: Vec<&Deletion> =
-        plan.deletions().iter().filter(|deletion| planned.contains(&deletion.image)).collect();
-    if deletions.is_empty() {
+    let mut due = by_image(&plan);
+    due.retain(|image, _| planned.contains(image));
+    if due.is_empty() {
         run.say.line("no image is to be deleted any more");
         return Ok(());
     }
     canary::may_delete(run, None).await?;
 
-    let due: BTreeSet<Digest> = deletions.iter().map(|deletion| deletion.image).collect();
+    let images_due: Vec<Digest> = due.keys().copied().collect();
     let mut work = Deleting {
         reaping,
-        planned: due.clone(),
         due,
         found,
         gone: BTreeMap::new(),
@@ -112,7 +111,7 @@ pub async fn delete<O: Outside>(
         refused: Refused::default(),
         is_proven: false,
     };
-    let result = work.delete_all(&deletions).await;
+    let result = work.delete_all(&images_due).await;
     // Whatever stopped it, what was kept is looked after.
     let mut removal = Removal::new(run, apply::kept(&plan), images);
     let verified = work.verify(&mut removal).await;
@@ -129,6 +128,11 @@ pub async fn delete<O: Outside>(
     run.say.line(format_args!("images deleted: {deleted}, manifests: {}, kept tags verified: {kept}", work.gone.len()));
     removal.repaired()?;
     work.refused.into_result(reaping)
+}
+
+/// What is deleted with each image.
+fn by_image(plan: &Plan) -> BTreeMap<Digest, BTreeSet<Digest>> {
+    plan.deletions().iter().map(|Deletion { image, manifests }| (*image, manifests.clone())).collect()
 }
 
 /// What the registry refused to delete.
@@ -158,10 +162,8 @@ impl Refused {
 
 struct Deleting<'a, O: Outside> {
     reaping: &'a Reaping<'a, O>,
-    /// The images that are to be deleted.
-    planned: BTreeSet<Digest>,
-    /// Those of them that git, as it is now, lets go.
-    due: BTreeSet<Digest>,
+    /// The images that go as git is now, each with its manifests but those that what stays needs.
+    due: BTreeMap<Digest, BTreeSet<Digest>>,
     found: Found,
     /// What was deleted, to put it back.
     gone: BTreeMap<Digest, Manifest>,
@@ -172,32 +174,32 @@ struct Deleting<'a, O: Outside> {
 }
 
 impl<O: Outside> Deleting<'_, O> {
-    async fn delete_all(&mut self, deletions: &[&Deletion]) -> Result<(), ReapError> {
-        for chunk in deletions.chunks(CHUNK) {
-            let alive = self.alive_meanwhile().await?;
+    async fn delete_all(&mut self, images: &[Digest]) -> Result<(), ReapError> {
+        for chunk in images.chunks(CHUNK) {
+            self.look_at_git().await?;
             let held = self.held_meanwhile().await?;
-            let (again, free): (Vec<&Deletion>, Vec<&Deletion>) = chunk
-                .iter()
-                .partition(|deletion| alive.contains(&deletion.image) || !deletion.manifests.is_disjoint(&held));
-            for deletion in again {
-                self.reaping.run.say.line(format_args!("kept {}: it is needed again", deletion.image));
+            let goes = |image: &Digest| self.due.get(image).filter(|manifests| manifests.is_disjoint(&held));
+            let free: BTreeMap<Digest, BTreeSet<Digest>> =
+                chunk.iter().filter_map(|image| Some((*image, goes(image)?.clone()))).collect();
+            for image in chunk.iter().filter(|image| !free.contains_key(image)) {
+                self.reaping.run.say.line(format_args!("kept {image}: it is needed again"));
             }
             self.delete_chunk(&free).await?;
         }
         Ok(())
     }
 
-    /// The images that were to be deleted and stay, as git has moved. What would go besides has not been shown.
-    async fn alive_meanwhile(&mut self) -> Result<BTreeSet<Digest>, ReapError> {
+    /// Reads git's refs; when they moved, decides anew: an image whose commit is alive stays, with all that it has.
+    async fn look_at_git(&mut self) -> Result<(), ReapError> {
         let Reaping { outside, rules, now, run } = self.reaping;
         let git = outside.git(&self.found.registry.question(rules), Some(&self.found.git)).await?;
         if !git.same_refs(&self.found.git) {
             run.say.line("git has moved meanwhile; deciding again");
             self.found.git = git;
             let plan = decide::reap(&self.found, rules, *now).map_err(|refusal| refused(run.repository, refusal))?;
-            self.due = plan.deletions().iter().map(|deletion| deletion.image).collect();
+            self.due = by_image(&plan);
         }
-        Ok(self.planned.difference(&self.due).copied().collect())
+        Ok(())
     }
 
     /// What the tags need that were not there when everything was read. A put that uses an image again sets at least one
@@ -221,10 +223,10 @@ impl<O: Outside> Deleting<'_, O> {
         Ok(held.into_iter().flatten().collect())
     }
 
-    async fn delete_chunk(&mut self, chunk: &[&Deletion]) -> Result<(), ReapError> {
+    /// Deletes these images, each with these manifests.
+    async fn delete_chunk(&mut self, chunk: &BTreeMap<Digest, BTreeSet<Digest>>) -> Result<(), ReapError> {
         let run = &self.reaping.run;
-        let digests =
-            chunk.iter().flat_map(|deletion| &deletion.manifests).filter(|digest| !self.gone.contains_key(digest));
+        let digests = chunk.values().flatten().filter(|digest| !self.gone.contains_key(digest));
         let digests: BTreeSet<Digest> = digests.copied().collect();
         let manifests: Vec<Option<Manifest>> =
             at_once(READS, digests, async |digest| run.registry.manifest(&digest).await).await?;
@@ -254,9 +256,9 @@ impl<O: Outside> Deleting<'_, O> {
                 left.insert(digest);
             }
         }
-        for deletion in chunk.iter().filter(|deletion| deletion.manifests.is_disjoint(&left)) {
-            run.say.line(format_args!("deleted {}", deletion.image));
-            self.done.deleted.insert(deletion.image);
+        for (image, _) in chunk.iter().filter(|(_, manifests)| manifests.is_disjoint(&left)) {
+            run.say.line(format_args!("deleted {image}"));
+            self.done.deleted.insert(*image);
         }
         Ok(())
     }

@@ -366,3 +366,30 @@ fn no_more_images_go_in_one_run_than_tags_may() {
     }
     assert_eq!(images(&model), [1, 2, 4].into());
 }
+
+#[test]
+fn what_an_image_needs_that_comes_back_stays_with_it() {
+    // Image 5 is an index too, and shares a part with image 3.
+    let world = || {
+        let mut world = with_indexes();
+        let labels = Labels { commit: Some(commit(5).to_string()), ..world.labels[&manifest(3).digest].clone() };
+        world.labels.insert(manifest(5).digest, labels);
+        world.children.insert(manifest(5).digest, vec![descriptor(CHILD + 1)]);
+        world.put(&commit(5).to_string(), &manifest(5));
+        let model = Model::new(world, Deletes::ByDigest, Trouble::None);
+        reap_at(&model, 0, &deleting());
+        after(model)
+    };
+    let model = world();
+    reap_at(&model, 1, &deleting());
+    assert_eq!(images(&model), [1, 2, 4, CHILD].into());
+    let last = model.world.into_inner().requests;
+    for number in 1..=last {
+        let model = world();
+        let back: Event = Box::new(|world| world.branches.extend([(branch("back"), commit(3))]));
+        model.event.replace(Some((number, back)));
+        reap_at(&model, 1, &deleting());
+        assert_eq!(has(&model, 3), has(&model, CHILD + 1), "{number}: image 3 and its part");
+        assert!(!has(&model, 5), "{number}");
+    }
+}

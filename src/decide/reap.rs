@@ -51,7 +51,7 @@ pub fn reap(found: &Found, rules: &Rules, now: Timestamp) -> Result<Plan, Refusa
     keep_content_of_kept_tags(&found.registry, rules, &mut reasons);
     unread.extend(attached::judge(&found.registry, rules, !judge.other_prefixes.is_empty(), &mut reasons));
 
-    let untagged = untagged::judge(found, &before, rules, &judge, now);
+    let (untagged, deletions) = untagged::judge(found, &before, rules, &judge, now);
 
     let mut staying: BTreeMap<Digest, Vec<&str>> = BTreeMap::new();
     for (&tag, _) in reasons.iter().filter(|(_, reason)| reason.verdict() != Verdict::Remove) {
@@ -80,7 +80,7 @@ pub fn reap(found: &Found, rules: &Rules, now: Timestamp) -> Result<Plan, Refusa
     });
     Ok(Plan {
         judgements: judgements.collect(),
-        deletions: untagged::deletions(&found.registry, &untagged),
+        deletions,
         untagged,
         unread,
         noted,

@@ -73,11 +73,7 @@ pub(in crate::decide) struct Limits {
 
 impl Limits {
     pub(in crate::decide) fn new<E: ToString>(max_delete: MaxDelete, within: Result<(), E>) -> Self {
-        let max_delete = match max_delete {
-            MaxDelete::Default => MaxDelete::COUNT,
-            MaxDelete::Count(limit) => limit,
-        };
-        Self { max_delete, exceeded: within.err().map(|refusal| refusal.to_string()) }
+        Self { max_delete: max_delete.limit(), exceeded: within.err().map(|refusal| refusal.to_string()) }
     }
 }
 

@@ -284,7 +284,7 @@ impl Plan {
                 Some((judgement.tag.clone(), Dead { since: since.unwrap_or(self.now), image, pulled, first }))
             })
             .collect();
-        let untagged = untagged::noted(&self.before, self.delete_untagged, &self.untagged, done, self.now);
+        let untagged = untagged::noted(&self.before, self.delete_untagged, &self.untagged, done);
         let journal = Journal::new(self.now, dead, untagged).with_images(&self.noted);
         let is_empty = journal.dead.is_empty() && journal.untagged.is_empty();
         let needs_no_clock = self.grace.is_none() && !self.delete_untagged;

@@ -89,8 +89,8 @@ pub enum MaxDelete {
 impl MaxDelete {
     /// How many tags a run removes unless the user says more: as many as one chunk has.
     pub const COUNT: usize = 100;
-    /// How many images without a tag one run deletes.
-    pub(super) fn images(self) -> usize {
+    /// The number: of tags that one run removes, and of images without a tag that it deletes.
+    pub(super) fn limit(self) -> usize {
         match self {
             Self::Default => Self::COUNT,
             Self::Count(limit) => limit,

@@ -96,11 +96,17 @@ impl<'a> Holders<'a> {
     }
 }
 
-/// Judges what the journal says is without a tag, sorted by digest.
-pub(super) fn judge(found: &Found, before: &Before, rules: &Rules, judge: &Judge<'_>, now: Timestamp) -> Vec<Leftover> {
+/// Judges what the journal says is without a tag, sorted by digest, and says what goes.
+pub(super) fn judge(
+    found: &Found,
+    before: &Before,
+    rules: &Rules,
+    judge: &Judge<'_>,
+    now: Timestamp,
+) -> (Vec<Leftover>, Vec<Deletion>) {
     let noted = match before.journal() {
         Some(journal) if rules.delete_untagged => journal.untagged_at(now),
-        Some(_) | None => return Vec::new(),
+        Some(_) | None => return (Vec::new(), Vec::new()),
     };
     let holders = Holders::new(&found.registry);
     let owned = |tag: &&str| (*tag).to_owned();
@@ -123,16 +129,16 @@ pub(super) fn judge(found: &Found, before: &Before, rules: &Rules, judge: &Judge
     let mut leftovers: Vec<Leftover> = each.collect();
     leftovers.sort_by_key(|leftover| leftover.noted.since);
     let due = leftovers.iter_mut().filter(|leftover| leftover.fate == Fate::Delete);
-    for leftover in due.skip(rules.max_delete.images()) {
+    for leftover in due.skip(rules.max_delete.limit()) {
         leftover.fate = Fate::NextRun;
     }
     leftovers.sort_by_key(|leftover| leftover.digest);
-    leftovers
+    let deletions = deletions(&holders, &leftovers);
+    (leftovers, deletions)
 }
 
 /// What goes: what is held by a tag, or by an image without one that stays for now, is left out.
-pub(super) fn deletions(registry: &RegistryFacts, leftovers: &[Leftover]) -> Vec<Deletion> {
-    let holders = Holders::new(registry);
+fn deletions(holders: &Holders<'_>, leftovers: &[Leftover]) -> Vec<Deletion> {
     let (due, rest): (Vec<&Leftover>, Vec<&Leftover>) =
         leftovers.iter().partition(|leftover| leftover.fate == Fate::Delete);
     let staying: BTreeSet<Digest> = rest.into_iter().flat_map(Leftover::manifests).collect();
@@ -150,7 +156,6 @@ pub(super) fn noted(
     delete_untagged: bool,
     leftovers: &[Leftover],
     done: &Done,
-    now: Timestamp,
 ) -> BTreeMap<Digest, Untagged> {
     if !delete_untagged {
         // A run that does not delete forgets nothing that another one is to delete.
@@ -158,7 +163,7 @@ pub(super) fn noted(
     }
     let stays = |leftover: &&Leftover| leftover.is_untagged() && !done.deleted.contains(&leftover.digest);
     let before = leftovers.iter().filter(stays).map(|leftover| (leftover.digest, leftover.noted.clone()));
-    let new = done.untagged.iter().map(|(digest, image)| (*digest, Untagged { since: now, ..image.clone() }));
+    let new = done.untagged.iter().map(|(digest, image)| (*digest, image.clone()));
     new.chain(before).collect()
 }
 
